@@ -1,0 +1,239 @@
+//! From signed terms and receipts to a bill: integers all the way, rounded once.
+
+use crate::identity::{Sha256Digest, Statement};
+use crate::ids::{AccountId, HostId, LeaseId, OfferId, PartitionId};
+use crate::resources::Resources;
+use crate::units::{Micros, MicrosPerHour, Seconds, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What an offer asks. Prices are for an hour of one unit; zero is legal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PriceList {
+    /// Once for each lease.
+    pub setup: Micros,
+    /// For the partition, whatever its size.
+    pub flat: MicrosPerHour,
+    /// For a core (1000 millicores).
+    pub cpu: MicrosPerHour,
+    /// For a GiB of memory.
+    pub memory: MicrosPerHour,
+    /// For a GiB of disk.
+    pub disk: MicrosPerHour,
+    /// The least time that is charged once a guest was ready.
+    pub shortest_charge_seconds: Seconds,
+}
+
+/// Millicores in a core times MiB in a GiB: makes every hourly rate a whole number.
+const RATE_SCALE: i128 = 1000 * 1024;
+const SECONDS_AN_HOUR: i128 = 3600;
+
+impl PriceList {
+    /// Whether every price is between zero and what is accepted.
+    pub fn is_plausible(&self) -> bool {
+        let hourly = [self.flat, self.cpu, self.memory, self.disk];
+        hourly.iter().all(|p| (MicrosPerHour::ZERO..=MicrosPerHour::MAX).contains(p))
+            && (0..=MicrosPerHour::MAX.0).contains(&self.setup.0)
+            && (Seconds::ZERO..=Seconds::MAX).contains(&self.shortest_charge_seconds)
+    }
+
+    /// What `resources` cost an hour, in micros times `RATE_SCALE`. Exact.
+    fn scaled_rate(&self, resources: Resources) -> i128 {
+        let product = |price: MicrosPerHour, amount: i64, scale: i128| i128::from(price.0) * i128::from(amount) * scale;
+        product(self.flat, 1, RATE_SCALE)
+            + product(self.cpu, resources.cpu.0, RATE_SCALE / 1000)
+            + product(self.memory, resources.memory.0, RATE_SCALE / 1024)
+            + product(self.disk, resources.disk.0, RATE_SCALE)
+    }
+
+    /// What `resources` cost an hour, rounded half to even. For people and for ceilings; bills
+    /// are computed from the exact rate.
+    pub fn hourly(&self, resources: Resources) -> MicrosPerHour {
+        MicrosPerHour(round_half_even(self.scaled_rate(resources), RATE_SCALE))
+    }
+
+    /// What `resources` cost for a span, set-up included, rounded half to even, once.
+    pub fn total(&self, resources: Resources, span: Seconds) -> Micros {
+        let scaled = self.scaled_rate(resources) * i128::from(span.0.max(0));
+        let metered = round_half_even(scaled, RATE_SCALE * SECONDS_AN_HOUR);
+        Micros(self.setup.0.saturating_add(metered))
+    }
+}
+
+/// Rounds `n / d` to the nearest whole number, a half to the even one; saturates at the ends of i64.
+fn round_half_even(n: i128, d: i128) -> i64 {
+    let (whole, rest) = (n.div_euclid(d), n.rem_euclid(d));
+    let up = match (rest * 2).cmp(&d) {
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Equal => whole % 2 != 0,
+    };
+    let rounded = whole + i128::from(up);
+    i64::try_from(rounded).unwrap_or(if rounded > 0 { i64::MAX } else { i64::MIN })
+}
+
+/// What was agreed at the grant, frozen and signed by the market.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// For which lease.
+    pub lease: LeaseId,
+    /// Who pays.
+    pub client: AccountId,
+    /// Who earns.
+    pub lender: AccountId,
+    /// The computer.
+    pub host: HostId,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// The partition's generation at the grant: the fence.
+    pub generation: u64,
+    /// What the partition has, frozen while the lease holds it.
+    pub resources: Resources,
+    /// Hardware threads that the guest sees.
+    pub vcpus: u16,
+    /// The lending conditions taken.
+    pub offer: OfferId,
+    /// Their version.
+    pub offer_version: u32,
+    /// Their prices.
+    pub prices: PriceList,
+    /// The signed manifest that boots.
+    pub image: Sha256Digest,
+    /// When the market granted.
+    pub granted_at: Timestamp,
+}
+
+impl Statement for Terms {
+    const KIND: &'static str = "sublet terms 1";
+}
+
+/// What the market itself saw of a lease: a bound on what a host may claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Observation {
+    /// When the market granted.
+    pub granted_at: Timestamp,
+    /// When the market heard that the guest was ready; none if it never was.
+    pub ready_at: Option<Timestamp>,
+    /// When the market decided or learned that the lease stops.
+    pub stopped_at: Timestamp,
+    /// The longest time the lease may run, counted from ready.
+    pub term_seconds: Seconds,
+}
+
+/// A bill for one lease, with its arithmetic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Charge {
+    /// What the host's newest receipt says.
+    pub receipted_seconds: Seconds,
+    /// What is billed: receipted, within the term, and plausible by the market's clock.
+    pub billed_seconds: Seconds,
+    /// For an hour, rounded for reading.
+    pub hourly: MicrosPerHour,
+    /// Once.
+    pub setup: Micros,
+    /// What the client pays and the lender earns.
+    pub total: Micros,
+}
+
+/// How far a host's seconds may run ahead of the market's own view: the report of *ready* takes
+/// a moment to arrive, and so does the news that the lease stops.
+pub const OBSERVATION_SLACK: Seconds = Seconds(10);
+
+/// The bill: a pure function of what was agreed, what was receipted and what was seen. A guest
+/// that never was ready costs nothing, set-up included.
+pub fn settle(terms: &Terms, receipted: Option<Seconds>, seen: Observation) -> Charge {
+    let receipted_seconds = receipted.unwrap_or(Seconds::ZERO);
+    // Ready may be heard late, never early: before the grant nothing can have run.
+    let plausible = Seconds(seen.stopped_at.since(seen.granted_at).0.max(0)) + OBSERVATION_SLACK;
+    let used = receipted_seconds.min(seen.term_seconds).min(plausible);
+    let was_ready = receipted.is_some();
+    let billed_seconds =
+        if was_ready { used.max(terms.prices.shortest_charge_seconds.min(seen.term_seconds)) } else { Seconds::ZERO };
+    let total = if was_ready { terms.prices.total(terms.resources, billed_seconds) } else { Micros::ZERO };
+    let setup = if was_ready { terms.prices.setup } else { Micros::ZERO };
+    Charge { receipted_seconds, billed_seconds, hourly: terms.prices.hourly(terms.resources), setup, total }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{GiB, MiB, Millicores};
+    use uuid::Uuid;
+
+    fn terms(prices: PriceList) -> Terms {
+        let id = Uuid::from_u128(7);
+        Terms {
+            lease: id.into(),
+            client: id.into(),
+            lender: id.into(),
+            host: id.into(),
+            partition: id.into(),
+            generation: 1,
+            resources: Resources { cpu: Millicores(1500), memory: MiB(512), disk: GiB(3) },
+            vcpus: 2,
+            offer: id.into(),
+            offer_version: 1,
+            prices,
+            image: Sha256Digest::of(b""),
+            granted_at: Timestamp(0),
+        }
+    }
+
+    fn prices() -> PriceList {
+        PriceList {
+            setup: Micros(100),
+            flat: MicrosPerHour(3600),
+            cpu: MicrosPerHour(7200),
+            memory: MicrosPerHour(7200),
+            disk: MicrosPerHour(1200),
+            shortest_charge_seconds: Seconds(0),
+        }
+    }
+
+    fn seen(stopped: i64) -> Observation {
+        Observation {
+            granted_at: Timestamp(0),
+            ready_at: None,
+            stopped_at: Timestamp(stopped * 1_000_000),
+            term_seconds: Seconds(3600),
+        }
+    }
+
+    #[test]
+    fn the_bill_is_receipted_within_the_term_and_plausible() {
+        let t = terms(prices());
+        // 3600 + 1.5 * 7200 + 0.5 * 7200 + 3 * 1200 = 21600 micros an hour: 6 a second.
+        assert_eq!(t.prices.hourly(t.resources), MicrosPerHour(21_600));
+        let billed = |receipted, stopped| settle(&t, receipted, seen(stopped)).billed_seconds.0;
+        assert_eq!(billed(Some(Seconds(100)), 200), 100);
+        assert_eq!(billed(Some(Seconds(5000)), 9000), 3600, "not past the term");
+        assert_eq!(billed(Some(Seconds(3000)), 100), 110, "not past what the market saw");
+        assert_eq!(billed(None, 200), 0);
+        assert_eq!(settle(&t, Some(Seconds(100)), seen(200)).total, Micros(100 + 600));
+        assert_eq!(settle(&t, None, seen(200)).total, Micros(0), "never ready, never billed");
+    }
+
+    #[test]
+    fn the_shortest_charge_counts_once_ready() {
+        let t = terms(PriceList { shortest_charge_seconds: Seconds(60), ..prices() });
+        assert_eq!(settle(&t, Some(Seconds(1)), seen(5)).billed_seconds, Seconds(60));
+        assert_eq!(settle(&t, None, seen(5)).billed_seconds, Seconds(0));
+    }
+
+    #[test]
+    fn halves_round_to_even_and_nothing_overflows() {
+        assert_eq!([round_half_even(5, 10), round_half_even(15, 10), round_half_even(16, 10)], [0, 2, 2]);
+        assert_eq!([round_half_even(-5, 10), round_half_even(-15, 10), round_half_even(-16, 10)], [0, -2, -2]);
+        let dear = PriceList {
+            flat: MicrosPerHour::MAX,
+            cpu: MicrosPerHour::MAX,
+            memory: MicrosPerHour::MAX,
+            disk: MicrosPerHour::MAX,
+            ..prices()
+        };
+        let huge = Resources { cpu: Millicores::MAX, memory: MiB::MAX, disk: GiB::MAX };
+        assert_eq!(dear.total(huge, Seconds::MAX), Micros(i64::MAX), "saturates rather than wraps");
+    }
+}
