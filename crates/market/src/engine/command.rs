@@ -1,0 +1,164 @@
+//! What the engine is asked to do, and what it answers. Ids, secrets' hashes and signatures are
+//! made before a command reaches the engine: it has no randomness of its own.
+
+use serde::{Deserialize, Serialize};
+use sublet_model::access::Certification;
+use sublet_model::account::Role;
+use sublet_model::host::Inventory;
+use sublet_model::identity::{PublicKey, Sha256Digest, Signed};
+use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, PartitionId, TokenId};
+use sublet_model::image::ImageManifest;
+use sublet_model::requirements::{Assumed, Requirements};
+use sublet_model::resources::Resources;
+use sublet_model::units::{Seconds, Timestamp};
+use sublet_wire::api::UnfitCount;
+use sublet_wire::problem::Kind;
+use sublet_wire::sync::{SyncAnswer, SyncRequest};
+
+/// Who asks. Made by the one authorization point from a token; the engine checks roles and
+/// ownership against its own state again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The member.
+    pub member: MemberId,
+    /// For which account it acts.
+    pub account: AccountId,
+    /// What it may do, as far as its token goes.
+    pub roles: Vec<Role>,
+}
+
+/// Makes a request repeatable: the same key and body have one effect and one answer (I10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// Whose key it is.
+    pub member: MemberId,
+    /// The key as it was sent.
+    pub key: String,
+    /// Digest of method, path and body.
+    pub body: Sha256Digest,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "commands are moved once, into a queue")]
+pub enum Command {
+    /// Makes an account (operator).
+    CreateAccount { actor: Actor, id: AccountId, name: String },
+    /// Bars an account from new leases and listings, or restores it (operator).
+    SuspendAccount { actor: Actor, id: AccountId, suspended: bool },
+    /// Makes a member (operator).
+    CreateMember { actor: Actor, id: MemberId, account: AccountId, name: String, roles: Vec<Role> },
+    /// Makes a token (its own member, or the operator).
+    CreateToken {
+        actor: Actor,
+        id: TokenId,
+        member: MemberId,
+        name: String,
+        hash: Sha256Digest,
+        roles: Vec<Role>,
+        expires_at: Timestamp,
+    },
+    /// Revokes a token (its own member, or the operator).
+    RevokeToken { actor: Actor, id: TokenId },
+    /// Makes a token with which computers join (lender).
+    CreateJoinToken { actor: Actor, id: TokenId, hash: Sha256Digest, uses: u32, expires_at: Timestamp },
+    /// A computer joins with such a token; uses it up in the same commit.
+    JoinHost {
+        token: Sha256Digest,
+        id: HostId,
+        name: String,
+        key: PublicKey,
+        ssh_host_key: String,
+        inventory: Inventory,
+    },
+    /// A host proved its key: its sessions rise by one. Refused unless the last one is named.
+    OpenSession { host: HostId, last_session: u64 },
+    /// What a host sees, MAC and number already checked.
+    Sync { host: HostId, session: u64, request: Box<SyncRequest> },
+    /// Lets a host open a session without naming the last one: a rolled-back disk (operator, owner).
+    ResetSession { actor: Actor, host: HostId },
+    /// Bars a host from new grants, or restores it (operator, owner).
+    SuspendHost { actor: Actor, host: HostId, suspended: bool },
+    /// Gives up a host for good: its leases end, its partition ids are retired (operator).
+    ForgetHost { actor: Actor, host: HostId },
+    /// Puts an image into the catalogue; its signature is already checked (operator).
+    RegisterImage { actor: Actor, manifest: Signed<ImageManifest>, depot: String },
+    /// Bars an image from new leases, or restores it (operator).
+    SuspendImage { actor: Actor, reference: String, suspended: bool },
+    /// Rents the best partition that fits (client).
+    Rent {
+        actor: Actor,
+        id: LeaseId,
+        name: Option<String>,
+        requirements: Requirements,
+        ssh_public_key: String,
+        one_shot: bool,
+        release_after_disconnect: Seconds,
+    },
+    /// Gives a lease back (its account, the operator).
+    Release { actor: Actor, lease: LeaseId },
+    /// Lengthens a lease (its account).
+    Extend { actor: Actor, lease: LeaseId, by: Seconds },
+    /// Changes the allocation of an idle partition (its owner, the operator).
+    Alter { actor: Actor, partition: PartitionId, resources: Resources },
+    /// Time passed: silence, expiry, paid ends, settlement.
+    Tick,
+}
+
+/// What was done. Stored with the idempotency key, so that a repeated request gets it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Done; nothing more to say.
+    Done,
+    /// Made an account.
+    Account(AccountId),
+    /// Made a member.
+    Member(MemberId),
+    /// Made a token.
+    Token(TokenId),
+    /// A computer joined, for this account.
+    Joined { host: HostId, account: AccountId },
+    /// A session is open.
+    Session(u64),
+    /// An image is registered, under this reference.
+    Image(String),
+    /// A lease was granted.
+    Granted { lease: LeaseId, assumed: Vec<Assumed> },
+    /// A lease changed, or was as asked already.
+    Lease(LeaseId),
+    /// A partition changed.
+    Partition(PartitionId),
+}
+
+/// What a sync is answered with.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// To any command but a sync.
+    Outcome(Outcome),
+    /// To a sync: everything wanted. The caller holds it while it is no news.
+    Sync(Box<SyncAnswer>),
+}
+
+/// Why something was not done. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    /// The kind of problem.
+    pub kind: Kind,
+    /// What is in the way.
+    pub detail: String,
+    /// What to do next.
+    pub advice: Option<String>,
+    /// Why partitions did not fit, where that is the problem.
+    pub unfit: Vec<UnfitCount>,
+}
+
+/// How clients get into the partitions of a host, as the market composes it.
+pub fn certification(ssh_ca: &str, host_key: &str, dial: &str) -> Certification {
+    Certification {
+        method: sublet_model::access::Method::SshCertificate,
+        ca: ssh_ca.into(),
+        host_key: host_key.into(),
+        dial: dial.into(),
+    }
+}

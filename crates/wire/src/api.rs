@@ -1,0 +1,524 @@
+//! Bodies of the client API.
+
+use serde::{Deserialize, Serialize};
+use sublet_model::access::Certification;
+use sublet_model::account::Role;
+use sublet_model::billing::{Charge, PriceList, Terms};
+use sublet_model::book::Unfit;
+use sublet_model::host::{Inventory, Tier};
+use sublet_model::identity::{PublicKey, Signed};
+use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
+use sublet_model::image::ImageManifest;
+use sublet_model::lease::{EndReason, LeaseState};
+use sublet_model::offer::Conditions;
+use sublet_model::partition::{Allocation, Phase, Profile};
+use sublet_model::requirements::{Assumed, Requirements};
+use sublet_model::resources::Resources;
+use sublet_model::units::{Micros, MicrosPerHour, Seconds, Timestamp};
+use utoipa::ToSchema;
+
+/// The header that makes a POST safe to repeat.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// A page of a list.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Opaque; ask with `?cursor=` for the next page. None: this was the last.
+    pub next: Option<String>,
+}
+
+/// Who asks, and whom.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WhoAmI {
+    /// The account that the token acts for.
+    pub account: AccountId,
+    /// Its name.
+    pub account_name: String,
+    /// The member that the token belongs to.
+    pub member: MemberId,
+    /// Its name.
+    pub member_name: String,
+    /// What the member may do.
+    pub roles: Vec<Role>,
+    /// Name of the market's currency.
+    pub currency: String,
+    /// The key with which the market signs terms.
+    pub market_key: PublicKey,
+    /// The market's version.
+    pub version: String,
+}
+
+/// Makes an account.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccount {
+    /// One of a kind in the market.
+    pub name: String,
+}
+
+/// An account.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AccountView {
+    /// Its id.
+    pub id: AccountId,
+    /// Its name.
+    pub name: String,
+    /// Whether it is barred from new leases and new listings.
+    pub suspended: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Suspends or restores something.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Suspension {
+    /// Whether it is to be suspended.
+    pub suspended: bool,
+}
+
+/// Makes a member of an account, with a first token.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewMember {
+    /// Name or id of the account.
+    pub account: String,
+    /// One of a kind in the account.
+    pub name: String,
+    /// What the member may do.
+    pub roles: Vec<Role>,
+}
+
+/// A member.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MemberView {
+    /// Its id.
+    pub id: MemberId,
+    /// For which account it acts.
+    pub account: AccountId,
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub roles: Vec<Role>,
+}
+
+/// Makes an API token.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// For which member; the asking one if absent.
+    #[serde(default)]
+    pub member: Option<MemberId>,
+    /// For people.
+    pub name: String,
+    /// After how long it expires; 30 days if absent.
+    #[serde(default)]
+    pub expires_in: Option<Seconds>,
+    /// Only these of the member's roles; all if absent.
+    #[serde(default)]
+    pub roles: Option<Vec<Role>>,
+}
+
+/// A token as it is shown once.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct TokenSecret {
+    /// Its id, by which it is revoked.
+    pub id: TokenId,
+    /// The secret; stored hashed, never shown again.
+    pub secret: String,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
+impl std::fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenSecret {{ id: {}, secret: not shown }}", self.id)
+    }
+}
+
+/// Makes a token with which computers join as hosts of the asking account.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewJoinToken {
+    /// For how many computers; 1 if absent.
+    #[serde(default)]
+    pub uses: Option<u32>,
+    /// After how long it expires; a day if absent.
+    #[serde(default)]
+    pub expires_in: Option<Seconds>,
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntry {
+    /// Rises.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who: a member, a host or the market itself.
+    pub actor: String,
+    /// What, such as `host.join`.
+    pub action: String,
+    /// To what.
+    pub object: String,
+    /// In words.
+    pub detail: String,
+}
+
+/// Puts an image into the market's catalogue.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewImage {
+    /// Its manifest, signed by the depot.
+    pub manifest: Signed<ImageManifest>,
+    /// Base address of the depot, such as `http://127.0.0.1:7402`.
+    pub depot: String,
+}
+
+/// An image of the catalogue.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ImageView {
+    /// `debian-12@12.11-1`.
+    pub reference: String,
+    /// What it is.
+    pub manifest: ImageManifest,
+    /// Digest of the signed manifest.
+    pub digest: String,
+    /// Who signed.
+    pub key: PublicKey,
+    /// Where its blobs are.
+    pub depot: String,
+    /// Whether it is barred from new leases.
+    pub suspended: bool,
+}
+
+/// A host as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct HostView {
+    /// Its id.
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+    /// Who owns it.
+    pub account: AccountId,
+    /// `online`, `suspect` (15 s without a word: no new grants), `silent` (60 s) or `suspended`.
+    pub status: String,
+    /// When it was heard last.
+    pub heard_at: Option<Timestamp>,
+    /// What it has.
+    pub inventory: Inventory,
+    /// What the owner keeps.
+    pub keep: Resources,
+    /// How it is divided.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// A partition as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PartitionView {
+    /// Its id.
+    pub id: PartitionId,
+    /// Its name.
+    pub name: String,
+    /// Its host.
+    pub host: HostId,
+    /// Name of its host.
+    pub host_name: String,
+    /// Whether it is lent.
+    pub lendable: bool,
+    /// On which conditions.
+    pub offer: Option<OfferId>,
+    /// Its bounds.
+    pub profile: Profile,
+    /// What it has.
+    pub allocation: Allocation,
+    /// Whether a lease freezes the allocation.
+    pub locked: bool,
+    /// Which lease; shown to its client, the owner and the operator.
+    pub lease: Option<LeaseId>,
+    /// Where it stands on its host, as far as was heard.
+    pub phase: Option<Phase>,
+    /// The most it could become now; none while it is held.
+    pub reach: Option<Resources>,
+    /// How a client gets in.
+    pub access: Option<Certification>,
+}
+
+/// Asks for another allocation of an idle partition. Refused while a lease holds it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alter {
+    /// What it is to have.
+    pub resources: Resources,
+}
+
+/// Searches.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SearchRequest {
+    /// What is needed.
+    #[serde(default)]
+    pub requirements: Requirements,
+    /// How many matches at most; 20 if absent, 200 at most.
+    #[serde(default)]
+    pub limit: Option<u32>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SearchAnswer {
+    /// Best first; empty if nothing fits.
+    pub matches: Vec<MatchView>,
+    /// Defaults that were filled in.
+    pub assumed: Vec<Assumed>,
+    /// If nothing fits: how many partitions each reason left out.
+    pub unfit: Vec<UnfitCount>,
+}
+
+/// How many partitions one reason left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnfitCount {
+    /// The reason.
+    pub reason: Unfit,
+    /// The reason in words.
+    pub words: String,
+    /// How many partitions.
+    pub partitions: usize,
+}
+
+/// A partition that fits.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MatchView {
+    /// Which one.
+    pub partition: PartitionId,
+    /// Its name.
+    pub partition_name: String,
+    /// Name of its host.
+    pub host: String,
+    /// How far a stranger may be trusted there.
+    pub tier: Tier,
+    /// Architecture and processor.
+    pub cpu_model: String,
+    /// What it would have.
+    pub resources: Resources,
+    /// Hardware threads the guest would see.
+    pub vcpus: u16,
+    /// The image that would boot.
+    pub image: String,
+    /// Price for an hour of it.
+    pub hourly: MicrosPerHour,
+    /// Price for the whole term.
+    pub total: Micros,
+    /// The term it is for.
+    pub term: Seconds,
+    /// The price list.
+    pub prices: PriceList,
+    /// Permille of the host's last 100 leases that did not end by its own fault.
+    pub reliability_permille: u16,
+}
+
+/// Rents.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RentRequest {
+    /// One of a kind among the account's running leases; made up if absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What is needed.
+    #[serde(default)]
+    pub requirements: Requirements,
+    /// Made on the client; a certificate for it comes with the answer. OpenSSH's form.
+    pub ssh_public_key: String,
+    /// Whether the lease ends with its first job.
+    #[serde(default)]
+    pub one_shot: bool,
+    /// How long a one-shot lease goes on after its client vanished; 2 minutes if absent.
+    #[serde(default)]
+    pub release_after_disconnect: Option<Seconds>,
+}
+
+/// A lease that was just granted, and how to get in.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Granted {
+    /// The lease.
+    pub lease: LeaseView,
+    /// How to get in.
+    pub access: Access,
+    /// Defaults that were filled in.
+    pub assumed: Vec<Assumed>,
+}
+
+/// How to get in.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Access {
+    /// Name to log in with: the lease's id.
+    pub user: String,
+    /// Where to dial.
+    pub dial: String,
+    /// The host's SSH host key, to be pinned.
+    pub host_key: String,
+    /// An SSH user certificate for the key that was sent, in OpenSSH's form.
+    pub certificate: String,
+    /// When the certificate expires; ask again before, while the lease lives.
+    pub expires_at: Timestamp,
+}
+
+/// Asks for a fresh certificate.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRequest {
+    /// The key to certify; the one of the grant if absent.
+    #[serde(default)]
+    pub ssh_public_key: Option<String>,
+}
+
+/// Extends a lease.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Extend {
+    /// By how much.
+    pub by: Seconds,
+}
+
+/// A lease as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LeaseView {
+    /// Its id.
+    pub id: LeaseId,
+    /// Its name.
+    pub name: String,
+    /// Who rents.
+    pub client: AccountId,
+    /// Where it stands.
+    pub state: LeaseState,
+    /// Why it ended or ends, in words with what to do next.
+    pub explanation: Option<String>,
+    /// More words from the host on a failure.
+    pub detail: Option<String>,
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Name of the partition.
+    pub partition_name: String,
+    /// Which host.
+    pub host: HostId,
+    /// Name of the host.
+    pub host_name: String,
+    /// The fence.
+    pub generation: u64,
+    /// What the partition has, frozen.
+    pub resources: Resources,
+    /// Hardware threads the guest sees.
+    pub vcpus: u16,
+    /// The image.
+    pub image: String,
+    /// Price for an hour.
+    pub hourly: MicrosPerHour,
+    /// The longest it may run, counted from ready.
+    pub term: Seconds,
+    /// Metered so far, as last heard.
+    pub seconds: Seconds,
+    /// What that comes to.
+    pub cost_so_far: Micros,
+    /// When it ends at the latest, as far as is known.
+    pub ends_at: Option<Timestamp>,
+    /// Whether it ends with its first job.
+    pub one_shot: bool,
+    /// Where the partition stands on its host, as far as was heard.
+    pub phase: Option<Phase>,
+    /// What happened when.
+    pub timeline: Timeline,
+    /// What was agreed, signed.
+    pub terms: Signed<Terms>,
+    /// Rises with every change of this view; ask with `?after=` to wait for the next.
+    pub version: u64,
+}
+
+/// What happened when, as the market saw it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Timeline {
+    /// The right was given.
+    pub granted_at: Option<Timestamp>,
+    /// The image is whole and verified on the host.
+    pub fetched_at: Option<Timestamp>,
+    /// The machine was started.
+    pub booted_at: Option<Timestamp>,
+    /// The guest answered: the meter runs.
+    pub ready_at: Option<Timestamp>,
+    /// The client authenticated for the first time.
+    pub contact_at: Option<Timestamp>,
+    /// It was decided or learned that the lease stops.
+    pub stopped_at: Option<Timestamp>,
+    /// The host said gone and wiped.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A statement: every lease with its arithmetic.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Statement {
+    /// For whom.
+    pub account: AccountId,
+    /// `client` (what it pays) or `lender` (what it earns).
+    pub side: String,
+    /// Name of the currency.
+    pub currency: String,
+    /// Newest first.
+    pub lines: Vec<StatementLine>,
+    /// Sum of the settled lines.
+    pub total: Micros,
+}
+
+/// One lease of a statement.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct StatementLine {
+    /// Which lease.
+    pub lease: LeaseId,
+    /// Its name.
+    pub name: String,
+    /// Name of the host.
+    pub host: String,
+    /// The image.
+    pub image: String,
+    /// What the partition had.
+    pub resources: Resources,
+    /// What was asked for it.
+    pub prices: PriceList,
+    /// What happened when.
+    pub timeline: Timeline,
+    /// Number of the newest receipt.
+    pub receipts: u64,
+    /// Why it ended; none while it runs.
+    pub reason: Option<EndReason>,
+    /// The bill so far, or the final one.
+    pub charge: Charge,
+    /// Whether it is final.
+    pub settled: bool,
+    /// The sum in words: `37 s at 0.021600/h + set-up 0.0001 = 0.000322`.
+    pub arithmetic: String,
+}
+
+/// An offer as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OfferView {
+    /// Its id.
+    pub id: OfferId,
+    /// Its newest version.
+    pub version: u32,
+    /// Who lends.
+    pub account: AccountId,
+    /// On what conditions.
+    pub conditions: Conditions,
+    /// How many partitions it lists.
+    pub partitions: usize,
+}
+
+/// Whether the market works.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// The market's version.
+    pub version: String,
+}

@@ -1,0 +1,279 @@
+//! The one HTTP client: for people's commands, for host agents, for tests.
+
+use crate::api::IDEMPOTENCY_KEY;
+use crate::mac::{self, KEY_BYTES};
+use crate::problem::{Kind, Problem};
+use crate::sync::{self, SyncAnswer, SyncRequest, header};
+use data_encoding::BASE64;
+use reqwest::{Method, RequestBuilder, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use sublet_model::identity::{SecretKey, Sha256Digest};
+use sublet_model::ids::{HostId, RequestId};
+
+/// Why a call gave no answer of the kind expected.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The market answered with a problem.
+    #[error("{0}")]
+    Problem(Box<Problem>),
+    /// No answer came.
+    #[error("failed to reach {address}: {reason}")]
+    Unreachable {
+        /// Where it was sought.
+        address: String,
+        /// Why, as far as is known.
+        reason: String,
+    },
+    /// An answer came that can't be read.
+    #[error("{address} gave an answer that can't be read ({reason}): is it a sublet market?")]
+    Unreadable {
+        /// Where it came from.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The address or the configuration can't be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl ClientError {
+    /// Which kind of problem the market named, if it did.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Problem(problem) => problem.known_kind(),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. }) || matches!(self.kind(), Some(Kind::Busy | Kind::Unavailable))
+    }
+}
+
+/// A market, and as whom to speak to it.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Option<String>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.base)
+    }
+}
+
+/// Whether an address names this computer itself, where TLS protects nothing.
+pub fn is_loopback(url: &reqwest::Url) -> bool {
+    match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        None => false,
+    }
+}
+
+/// Answers larger than this are not read.
+const LARGEST_ANSWER_BYTES: usize = 64 << 20;
+
+impl Client {
+    /// A client of the market at `base`, such as `http://127.0.0.1:7400`. Off loopback only
+    /// `https` will do; with a fingerprint exactly that certificate is trusted.
+    pub fn new(base: &str, token: Option<String>, fingerprint: Option<Sha256Digest>) -> Result<Self, ClientError> {
+        crate::tls::install_provider();
+        let url =
+            reqwest::Url::parse(base).map_err(|e| ClientError::Unusable(format!("{base:?} is no address: {e}")))?;
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback(&url) => {}
+            "http" => {
+                let advice = "plain http is for this computer itself only; use https";
+                return Err(ClientError::Unusable(format!("{base}: {advice}")));
+            }
+            other => return Err(ClientError::Unusable(format!("{base}: {other} is not http or https"))),
+        }
+        let builder = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .timeout(Duration::from_secs(60))
+            .no_proxy()
+            .user_agent(concat!("sublet/", env!("CARGO_PKG_VERSION")));
+        let builder = match fingerprint {
+            Some(print) => builder.tls_backend_preconfigured(
+                crate::tls::pinned(print).map_err(|e| ClientError::Unusable(e.to_string()))?,
+            ),
+            None => builder,
+        };
+        let http = builder.build().map_err(|e| ClientError::Unusable(e.to_string()))?;
+        Ok(Self { http, base: base.trim_end_matches('/').into(), token })
+    }
+
+    /// The address of the market.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The same market with another token.
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// GET.
+    pub async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {
+        self.answer(self.request(Method::GET, path)).await
+    }
+
+    /// DELETE.
+    pub async fn delete<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {
+        self.answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// PUT: names the whole of what is to be, so it may be repeated.
+    pub async fn put<B: Serialize, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, ClientError> {
+        self.answer(self.request(Method::PUT, path).json(body)).await
+    }
+
+    /// POST under a fresh idempotency key, repeated with the same key while the market can't be
+    /// reached, for up to 10 seconds.
+    pub async fn post<B: Serialize, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, ClientError> {
+        self.post_with_key(path, body, &crate::new_id::<RequestId>().to_string()).await
+    }
+
+    /// POST under a given idempotency key.
+    pub async fn post_with_key<B: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        key: &str,
+    ) -> Result<A, ClientError> {
+        let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let request = self.request(Method::POST, path).header(IDEMPOTENCY_KEY, key).json(body);
+            match self.answer(request).await {
+                Err(error) if error.is_transient() && tokio::time::Instant::now() + pause < give_up => {
+                    tracing::debug!(%error, path, "repeating");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn answer<A: DeserializeOwned>(&self, request: RequestBuilder) -> Result<A, ClientError> {
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let ok = response.status().is_success();
+        let status = response.status();
+        let body = self.body(response).await?;
+        let unreadable = |e: serde_json::Error| ClientError::Unreadable {
+            address: self.base.clone(),
+            reason: format!("status {status}, {e}"),
+        };
+        if ok {
+            let body = if body.is_empty() { b"null".to_vec() } else { body };
+            return serde_json::from_slice(&body).map_err(unreadable);
+        }
+        Err(ClientError::Problem(Box::new(serde_json::from_slice(&body).map_err(unreadable)?)))
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+            if body.len() + chunk.len() > LARGEST_ANSWER_BYTES {
+                return Err(ClientError::Unreadable {
+                    address: self.base.clone(),
+                    reason: "larger than 64 MiB".into(),
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        // The innermost cause is the one people can act on.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        ClientError::Unreachable { address: self.base.clone(), reason: cause.to_string() }
+    }
+
+    /// A raw request, for downloads.
+    pub async fn fetch(&self, path: &str, from_byte: u64) -> Result<Response, ClientError> {
+        let mut request = self.request(Method::GET, path).timeout(Duration::from_secs(24 * 3600));
+        if from_byte > 0 {
+            request = request.header("range", format!("bytes={from_byte}-"));
+        }
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(ClientError::Unreadable {
+            address: self.base.clone(),
+            reason: format!("status {} for {path}", response.status()),
+        })
+    }
+}
+
+/// An open session of a host.
+pub struct HostSession {
+    client: Client,
+    host: HostId,
+    session: u64,
+    seq: u64,
+    mac_key: [u8; KEY_BYTES],
+}
+
+impl HostSession {
+    /// Proves who the host is and opens a session; ends the host's older one, which must be named
+    /// (0 for none). Keep [`Self::session`] durably before the first sync.
+    pub async fn open(client: &Client, host: HostId, key: &SecretKey, last_session: u64) -> Result<Self, ClientError> {
+        let challenge: sync::Challenge = client.post(&format!("/v1/hosts/{host}/challenge"), &()).await?;
+        let request = sync::SessionRequest {
+            signature: key.sign_bytes(&sync::session_proof(host, &challenge.nonce)),
+            nonce: challenge.nonce,
+            last_session,
+            protocol: sync::PROTOCOL,
+        };
+        let answer: sync::SessionAnswer = client.post(&format!("/v1/hosts/{host}/sessions"), &request).await?;
+        let bad_key = || ClientError::Unreadable { address: client.base.clone(), reason: "bad session key".into() };
+        let mac_key = BASE64.decode(answer.mac_key.as_bytes()).map_err(|_| bad_key())?;
+        let mac_key = mac_key.try_into().map_err(|_| bad_key())?;
+        Ok(Self { client: client.clone(), host, session: answer.session, seq: 0, mac_key })
+    }
+
+    /// Number of the session.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Says everything seen, hears everything wanted. Held by the market while there is no news.
+    pub async fn sync(&mut self, request: &SyncRequest) -> Result<SyncAnswer, ClientError> {
+        self.seq += 1;
+        let body = serde_json::to_vec(request).map_err(|e| ClientError::Unusable(e.to_string()))?;
+        let mac = mac::seal(&self.mac_key, self.session, self.seq, &body);
+        let call = self
+            .client
+            .request(Method::POST, &format!("/v1/hosts/{}/sync", self.host))
+            .timeout(sync::HOLD + Duration::from_secs(10))
+            .header(header::SESSION, self.session)
+            .header(header::SEQ, self.seq)
+            .header(header::MAC, mac)
+            .header("content-type", "application/json")
+            .body(body);
+        self.client.answer(call).await
+    }
+}
