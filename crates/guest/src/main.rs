@@ -1,2 +1,120 @@
-//! x
-fn main() {}
+//! The program inside a partition: sets its identity, runs jobs, reports.
+//!
+//! As the first process it is also the system's init; beside systemd it is a service.
+//! One thread, one poll loop, fixed memory: it must answer when everything around it does not.
+
+mod cgroup;
+mod identity;
+mod init;
+mod job;
+mod link;
+mod port;
+mod serve;
+mod spawn;
+mod stats;
+mod sys;
+mod table;
+mod users;
+
+use serve::{Ending, Manner};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const USAGE: &str = "usage: sublet-guest [--rehearse (--fd N | --socket PATH)] | --version
+
+Without arguments it serves the host on the virtio port org.sublet.guest.0; as process 1 it also
+sets the system up. --rehearse serves on a socket instead and leaves this machine's name, clock,
+limits and power alone.";
+
+enum Mode {
+    Init,
+    Service,
+    RehearseFd(i32),
+    RehearseSocket(PathBuf),
+}
+
+fn main() {
+    let mode = match arguments(std::env::args().skip(1)) {
+        Ok(mode) => mode,
+        Err(words) => {
+            say(&words);
+            std::process::exit(if words.starts_with("sublet-guest ") { 0 } else { 2 });
+        }
+    };
+    match mode {
+        Mode::Init => {
+            init::set_up();
+            for_ever(Manner::Init)
+        }
+        Mode::Service => for_ever(Manner::Service),
+        Mode::RehearseFd(fd) => rehearse(sys::adopt(fd)),
+        Mode::RehearseSocket(path) => rehearse_at(&path),
+    }
+}
+
+fn arguments(words: impl Iterator<Item = String>) -> Result<Mode, String> {
+    if std::process::id() == 1 {
+        // The kernel hands its own unknown options to init; they mean nothing here.
+        return Ok(Mode::Init);
+    }
+    let words: Vec<String> = words.collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => Ok(Mode::Service),
+        ["--version"] => Err(format!("sublet-guest {}", env!("CARGO_PKG_VERSION"))),
+        ["--rehearse", "--fd", fd] => fd.parse().map(Mode::RehearseFd).map_err(|_| USAGE.into()),
+        ["--rehearse", "--socket", path] => Ok(Mode::RehearseSocket(path.into())),
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// Serves the port, whatever happens: what fails is said on the console and tried again.
+fn for_ever(manner: Manner) -> ! {
+    sys::protect_self();
+    let mut table = table::Table::new(manner);
+    loop {
+        let port = port::wait();
+        let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve::serve(port, &mut table)));
+        match served {
+            Ok(Ok(Ending::Stop)) if matches!(manner, Manner::Service) => std::process::exit(0),
+            Ok(Ok(_)) => say("sublet-guest: the port closed, opening it again"),
+            Ok(Err(error)) => say(&format!("sublet-guest: cannot serve the host: {error}, trying again")),
+            Err(_) => say("sublet-guest: a fault in the serve loop, trying again"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn rehearse(socket: OwnedFd) {
+    let mut table = table::Table::new(Manner::Rehearse);
+    if let Err(error) = serve::serve(socket, &mut table) {
+        say(&format!("sublet-guest: cannot serve: {error}"));
+        std::process::exit(1);
+    }
+}
+
+/// Listens as the machine's own end of the port would, one host at a time.
+fn rehearse_at(path: &PathBuf) {
+    let mut table = table::Table::new(Manner::Rehearse);
+    let _ = std::fs::remove_file(path);
+    let listener = match std::os::unix::net::UnixListener::bind(path) {
+        Ok(listener) => listener,
+        Err(error) => {
+            say(&format!("sublet-guest: cannot listen at {}: {error}", path.display()));
+            std::process::exit(1);
+        }
+    };
+    while let Ok((socket, _)) = listener.accept() {
+        match serve::serve(socket.into(), &mut table) {
+            Ok(Ending::Stop) => return,
+            Ok(Ending::Closed) => {}
+            Err(error) => say(&format!("sublet-guest: cannot serve: {error}")),
+        }
+    }
+}
+
+/// Says a line where somebody may see it; a console that is gone is no reason to stop.
+pub fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
