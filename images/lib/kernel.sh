@@ -1,0 +1,54 @@
+# Kernel and modules out of an unpacked kernel package. Sourced by `build` after recipe.sh.
+# shellcheck shell=bash
+
+kernel_tree=
+kernel_release=
+
+# use_kernel DIR: the folder a kernel package was unpacked into.
+use_kernel() {
+  kernel_tree=$1
+  kernel_release=$(cd "$kernel_tree/boot" && echo vmlinuz-*)
+  kernel_release=${kernel_release#vmlinuz-}
+  # From trixie on modules are below /usr/lib only; the tools look below /lib.
+  if [ ! -e "$kernel_tree/lib" ]; then ln -s usr/lib "$kernel_tree/lib"; fi
+  depmod --basedir "$kernel_tree" "$kernel_release"
+  # As old as the package: a rebuild from the same packages is the same bytes.
+  export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(stat -c %Y "$kernel_tree/boot/vmlinuz-$kernel_release")}
+}
+
+# The uncompressed kernel: QEMU starts it by its PVH note, without firmware or decompression.
+extract_kernel() {
+  say "extracting kernel $kernel_release"
+  "$lib_dir/extract-vmlinux" "$kernel_tree/boot/vmlinuz-$kernel_release" "$1" ||
+    fail "no bootable kernel in vmlinuz-$kernel_release: see above"
+}
+
+# copy_modules TREE NAME...: puts the modules, and what they need, uncompressed into an initramfs
+# tree, and their paths in load order into its /etc/sublet/modules. Built-in ones need nothing.
+copy_modules() {
+  local tree=$1 name kind path target
+  shift
+  mkdir -p "$tree/etc/sublet" "$tree/lib/modules"
+  : >"$tree/etc/sublet/modules"
+  for name in "$@"; do
+    modprobe --dirname "$kernel_tree" --set-version "$kernel_release" --show-depends "$name" >"$work_dir/depends" ||
+      fail "kernel $kernel_release has no module $name"
+    while read -r kind path _; do
+      [ "$kind" = insmod ] || continue
+      target=/lib/modules/$(basename "$path" | sed 's/\.ko.*$/.ko/')
+      [ ! -e "$tree$target" ] || continue
+      uncompressed "$path" >"$tree$target"
+      echo "$target" >>"$tree/etc/sublet/modules"
+    done <"$work_dir/depends"
+  done
+}
+
+uncompressed() {
+  case "$1" in
+    *.ko) cat "$1" ;;
+    *.ko.xz) xz -dc "$1" ;;
+    *.ko.zst) zstd -dcq "$1" ;;
+    *.ko.gz) gzip -dc "$1" ;;
+    *) fail "$1 is compressed in an unknown way" ;;
+  esac
+}
