@@ -1,1 +1,10 @@
-//! x
+//! A world of real processes for tests: a market, a depot, hosts and the people who use them,
+//! each a `sublet` program of its own on loopback, with real partitions.
+//!
+//! Nothing here is a stand-in: what a test does, a person could type.
+
+pub mod process;
+pub mod world;
+
+pub use process::Process;
+pub use world::{Host, Person, Ran, World, WorldOptions};
