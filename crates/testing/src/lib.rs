@@ -4,7 +4,9 @@
 //! Nothing here is a stand-in: what a test does, a person could type.
 
 pub mod process;
+pub mod relay;
 pub mod world;
 
 pub use process::Process;
+pub use relay::Relay;
 pub use world::{Host, Person, Ran, World, WorldOptions};

@@ -1,5 +1,6 @@
 //! Market, depot, hosts and people.
 
+use crate::Relay;
 use crate::process::{Process, processes_naming, signal};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -35,6 +36,8 @@ pub struct World {
     _depot: Process,
     /// The hosts, in the order in which they joined.
     pub hosts: Vec<Host>,
+    /// Between the hosts and the market.
+    pub relay: Relay,
 }
 
 /// A computer that lends.
@@ -44,6 +47,7 @@ pub struct Host {
     pub name: String,
     /// Its state folder.
     pub state: PathBuf,
+    owner: Person,
     agent: Option<Process>,
 }
 
@@ -227,7 +231,7 @@ impl World {
         let state = self.dir.path().join(name);
         let state_text = state.to_string_lossy().into_owned();
         owner
-            .run(&["host", "join", &self.market_url(), "--token", &token, "--name", name, "--state", &state_text])?
+            .run(&["host", "join", &self.relay.url(), "--token", &token, "--name", name, "--state", &state_text])?
             .ok()?;
         let mut lend: Vec<&str> = vec!["host", "lend", "--state", &state_text, "--keep", "0cpu,1GiB", "--emulated"];
         lend.extend(["--price", "cpu=3.6,memory=3.6,setup=0.0001"]);
@@ -235,7 +239,7 @@ impl World {
             lend.extend(["--partition", partition]);
         }
         owner.run(&lend)?.ok()?;
-        self.hosts.push(Host { name: name.into(), state, agent: None });
+        self.hosts.push(Host { name: name.into(), state, owner, agent: None });
         let at = self.hosts.len() - 1;
         self.start_agent(at)?;
         let wanted = partitions.len();
@@ -247,6 +251,12 @@ impl World {
             Ok((host["status"] == "online" && listed == wanted).then_some(()))
         })?;
         Ok(&self.hosts[at])
+    }
+
+    /// The owner of a host.
+    pub fn owner(&self, host: &str) -> Result<Person> {
+        let host = self.hosts.iter().find(|h| h.name == host).context("such a host joined")?;
+        Ok(host.owner.clone())
     }
 
     /// Starts a host's agent, where it stopped before.
