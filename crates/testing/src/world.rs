@@ -135,8 +135,17 @@ impl World {
         )?;
         depot.wait_for("listening", PATIENCE)?;
         let partitions = options.partitions.clone();
-        let mut world =
-            Self { dir, options, market_address, operator_token, market: None, _depot: depot, hosts: Vec::new() };
+        let relay = Relay::start(market_address.clone())?;
+        let mut world = Self {
+            dir,
+            options,
+            relay,
+            market_address,
+            operator_token,
+            market: None,
+            _depot: depot,
+            hosts: Vec::new(),
+        };
         world.start_market()?;
         world.operator().run(&["image", "publish", "--depot-url", &format!("http://{depot_address}")])?.ok()?;
         if !partitions.is_empty() {
