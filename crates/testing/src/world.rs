@@ -290,12 +290,13 @@ impl World {
         fs::read_to_string(self.dir.path().join(format!("agent-{}.log", self.hosts[at].name))).unwrap_or_default()
     }
 
-    /// The QEMU processes of this world, by what stands in their command line.
+    /// The QEMU processes of this world's partitions, by what stands in their command line. They
+    /// are known by the partition's id, for no path of ours stands there.
     pub fn machines(&self) -> Vec<(u32, String)> {
-        let all = processes_naming(self.dir.path());
-        all.into_iter()
-            .filter(|(_, line)| line.starts_with("qemu") || line.contains("/qemu-system-"))
-            .filter(|(_, l)| !l.contains(" guard "))
+        let ids = self.sqlite3("select id from partitions").map(|ran| ran.stdout).unwrap_or_default();
+        ids.lines()
+            .flat_map(|id| processes_naming(Path::new(&format!("guest={id}"))))
+            .filter(|(_, line)| line.contains("qemu-system-") && !line.contains(" guard "))
             .collect()
     }
 
@@ -318,7 +319,7 @@ impl World {
         }
         self.market.take();
         for _ in 0..50 {
-            let left = processes_naming(self.dir.path());
+            let left = [self.machines(), processes_naming(self.dir.path())].concat();
             if left.is_empty() {
                 return;
             }
