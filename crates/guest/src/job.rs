@@ -209,19 +209,21 @@ impl Job {
     }
 
     /// Moves one buffer of output.
-    pub fn pump_output(&mut self, channel: usize, outbox: &mut Outbox, scratch: &mut [u8; MAX_PAYLOAD_BYTES]) {
+    pub fn pump_output(&mut self, channel: usize, outbox: &mut Outbox) {
         let Some(output) = &mut self.outputs[channel] else { return };
-        let most = if self.stream.is_some() { output.credit.min(scratch.len() as u64) as usize } else { scratch.len() };
-        match rustix::io::read(&output.fd, &mut scratch[..most]) {
+        let read = match self.stream {
+            Some(stream) => {
+                let read = outbox.send_from(&output.fd, stream, channel as u16, output.credit.min(1 << 20) as usize);
+                output.credit -= read.unwrap_or(0) as u64;
+                read
+            }
+            None => sys::read_onto(&output.fd, &mut self.tail.bytes, MAX_PAYLOAD_BYTES),
+        };
+        match read {
             Err(Errno::AGAIN | Errno::INTR) => self.settle_output(channel, outbox),
             Ok(0) | Err(_) => self.close_output(channel, outbox),
-            Ok(count) => match self.stream {
-                Some(stream) => {
-                    output.credit -= count as u64;
-                    outbox.send(stream, kind::DATA, channel as u16, &scratch[..count]);
-                }
-                None => self.remember(channel, count, scratch),
-            },
+            Ok(_) if self.tail.bytes.len() > 2 * TAIL_BYTES => self.cut_tail(),
+            Ok(_) => {}
         }
     }
 
@@ -243,13 +245,6 @@ impl Job {
             if self.pty {
                 outbox.send(stream, kind::EOF, 1, &[]);
             }
-        }
-    }
-
-    fn remember(&mut self, _channel: usize, count: usize, scratch: &[u8]) {
-        self.tail.bytes.extend_from_slice(&scratch[..count]);
-        if self.tail.bytes.len() > 2 * TAIL_BYTES {
-            self.cut_tail();
         }
     }
 

@@ -4,6 +4,7 @@ use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
 use sublet_guest::frames;
+use sublet_guest::messages::kind;
 
 /// Above this nothing more is read from jobs.
 const FULL_BYTES: usize = 256 * 1024;
@@ -43,10 +44,29 @@ impl Outbox {
         }
     }
 
+    /// Queues what a job's output holds now, at most `most` bytes; the bytes go straight into place.
+    pub fn send_from(&mut self, fd: &OwnedFd, stream: u32, channel: u16, most: usize) -> rustix::io::Result<usize> {
+        let Some(session) = self.session else { return Err(Errno::AGAIN) };
+        let start = self.bytes.len();
+        self.bytes.reserve(frames::MAX_FRAME_BYTES);
+        self.bytes.extend_from_slice(&[0; frames::HEADER_BYTES]);
+        let count = match crate::sys::read_onto(fd, &mut self.bytes, most.min(frames::MAX_PAYLOAD_BYTES)) {
+            Ok(count) if count > 0 => count,
+            other => {
+                self.bytes.truncate(start);
+                return other;
+            }
+        };
+        let header = frames::header(session, stream, kind::DATA, channel, count as u32);
+        self.bytes[start..start + frames::HEADER_BYTES].copy_from_slice(&header);
+        self.bytes.extend_from_slice(&frames::trailer(session));
+        Ok(count)
+    }
+
     /// Tells a host that speaks to an earlier life of this program to begin anew.
     pub fn send_lost(&mut self) {
         self.bytes.resize(self.bytes.len() + frames::FILLER_BYTES, 0);
-        frames::write(&mut self.bytes, 0, 0, sublet_guest::messages::kind::LOST, 0, &[]);
+        frames::write(&mut self.bytes, 0, 0, kind::LOST, 0, &[]);
     }
 
     pub fn waiting(&self) -> usize {

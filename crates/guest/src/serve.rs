@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
-use sublet_guest::frames::{Decoder, MAX_PAYLOAD_BYTES};
+use sublet_guest::frames::Decoder;
 
 /// In what place the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,6 @@ pub fn serve(fd: OwnedFd, table: &mut Table) -> io::Result<Ending> {
         signals,
         decoder: Decoder::for_guest(),
         outbox: Outbox::default(),
-        scratch: Box::new([0; MAX_PAYLOAD_BYTES]),
         absent: false,
         strangers: 0,
     };
@@ -63,7 +62,6 @@ struct Turn {
     signals: OwnedFd,
     decoder: Decoder,
     outbox: Outbox,
-    scratch: Box<[u8; MAX_PAYLOAD_BYTES]>,
     /// Nobody has the other end of the port open.
     absent: bool,
     /// Bytes dropped so far; a host that does not know it must begin anew is told when more are.
@@ -100,7 +98,7 @@ impl Turn {
                     Source::Failure(job) => table.jobs[job].learn_start(&mut self.outbox),
                     Source::Stdin(job) => table.jobs[job].pump_input(Some(&mut self.outbox)),
                     Source::Output(job, channel) => {
-                        table.jobs[job].pump_output(channel, &mut self.outbox, &mut self.scratch);
+                        table.jobs[job].pump_output(channel, &mut self.outbox);
                     }
                 }
             }
@@ -216,7 +214,7 @@ impl Turn {
         for job in &mut table.jobs {
             for channel in 0..2 {
                 if job.ended.is_some() && job.wants_output(channel, &self.outbox) {
-                    job.pump_output(channel, &mut self.outbox, &mut self.scratch);
+                    job.pump_output(channel, &mut self.outbox);
                 }
             }
         }

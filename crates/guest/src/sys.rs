@@ -62,6 +62,15 @@ pub fn tell_when_opened(fd: &OwnedFd, on: bool) {
     }
 }
 
+/// Reads at most `most` bytes onto the end of a vector, without a copy in between.
+pub fn read_onto(fd: &OwnedFd, bytes: &mut Vec<u8>, most: usize) -> rustix::io::Result<usize> {
+    bytes.reserve(most);
+    let count = rustix::io::read(fd, &mut bytes.spare_capacity_mut()[..most])?.0.len();
+    // SAFETY: the kernel has written `count` bytes behind the old length.
+    unsafe { bytes.set_len(bytes.len() + count) };
+    Ok(count)
+}
+
 /// Gives the kernel randomness, counts it, and makes it take effect at once.
 pub fn add_entropy(bytes: &[u8]) -> io::Result<()> {
     const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;

@@ -1,5 +1,6 @@
 //! The link against the real guest program, and against guests that mean harm.
 
+mod figures;
 #[path = "../rehearsal/mod.rs"]
 mod rehearsal;
 
