@@ -86,6 +86,25 @@ pub fn command_line(spec: &MachineSpec, kernel_options: &str) -> Result<CommandL
     Ok(line)
 }
 
+/// The arguments of a machine that does one small piece of work and ends: see
+/// [`super::payload::Payload::Work`].
+pub fn probe_arguments(accelerator: Accelerator, kernel: &Path) -> Vec<std::ffi::OsString> {
+    let mut line = CommandLine { arguments: Vec::new(), listen: Vec::new(), open: Vec::new() };
+    for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+        line.switch(switch);
+    }
+    line.option("-machine", MACHINE);
+    line.accelerator(accelerator);
+    line.option("-m", "64");
+    line.option("-display", "none");
+    line.option("-sandbox", SANDBOX);
+    let port = super::payload::EXIT_PORT;
+    line.option("-device", format!("isa-debug-exit,iobase={port:#x},iosize=4"));
+    let mut arguments: Vec<std::ffi::OsString> = line.arguments.into_iter().map(Into::into).collect();
+    arguments.extend(["-kernel".into(), kernel.into()]);
+    arguments
+}
+
 impl CommandLine {
     fn switch(&mut self, switch: &str) {
         self.arguments.push(switch.to_owned());
