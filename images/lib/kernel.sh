@@ -23,6 +23,17 @@ extract_kernel() {
     fail "no bootable kernel in vmlinuz-$kernel_release: see above"
 }
 
+# Kernel options of every image. The last line leaves out what costs an emulated machine tenths of
+# a second at each boot and serves nobody: self-tests of the jitter entropy source and of a key
+# derivation nothing uses, a key type for TPMs, the tracer's table of enum names. A kernel without
+# a function of that name ignores it. What the host measures of itself (tsc_early_khz, lpj) it adds.
+kernel_options() {
+  echo -n "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off random.trust_cpu=on"
+  echo -n " 8250.nr_uarts=1 cryptomgr.notests audit=0 rcupdate.rcu_expedited=1"
+  echo -n " memhp_default_state=online_movable"
+  echo -n " initcall_blacklist=jent_mod_init,crypto_kdf108_init,init_encrypted,trace_eval_init"
+}
+
 # copy_modules TREE NAME...: puts the modules, and what they need, uncompressed into an initramfs
 # tree, and their paths in load order into its /etc/sublet/modules. Built-in ones need nothing.
 copy_modules() {
@@ -41,6 +52,15 @@ copy_modules() {
       echo "$target" >>"$tree/etc/sublet/modules"
     done <"$work_dir/depends"
   done
+  drop_signatures "$tree/lib/modules"
+}
+
+# Checking a signature takes an emulated machine 45 ms a module and proves nothing here: the
+# digest of the whole image was checked, and these kernels load unsigned modules all the same.
+# drop_signatures DIR [as_root]
+drop_signatures() {
+  need strip
+  ${2:+"$2"} find "$1" -name '*.ko' -exec strip --strip-debug {} +
 }
 
 uncompressed() {
