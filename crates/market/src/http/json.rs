@@ -1,0 +1,162 @@
+//! Reads JSON more strictly than serde does by itself: no key twice, no deep nesting, no NUL, and
+//! errors that name the field but give back little of what was sent.
+
+use crate::http::problem::shortened;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::collections::HashSet;
+use std::fmt;
+
+/// How deep arrays and objects may lie in each other.
+pub const DEEPEST: usize = 64;
+
+/// Reads a whole body.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    check(body)?;
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let told = told(&error.into_inner());
+        if path == "." { told } else { format!("{}: {told}", shortened(&path)) }
+    })?;
+    json.end().map_err(|e| told(&e))?;
+    Ok(value)
+}
+
+/// Looks the whole body over before any of it is believed.
+fn check(body: &[u8]) -> Result<(), String> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    Sound { depth: 0 }.deserialize(&mut json).and_then(|()| json.end()).map_err(|e| told(&e))
+}
+
+/// serde's words, with whatever they quote cut short.
+fn told(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    // Every second part stands between quotes; a stray quote only changes which are cut.
+    let parts = words.split_inclusive(['"', '`']).map(shortened);
+    parts.collect::<String>().chars().take(400).collect()
+}
+
+/// Accepts any JSON that is sound.
+#[derive(Clone, Copy)]
+struct Sound {
+    depth: usize,
+}
+
+impl Sound {
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        if self.depth >= DEEPEST {
+            return Err(E::custom(format_args!("arrays and objects lie deeper than {DEEPEST} in each other")));
+        }
+        Ok(Self { depth: self.depth + 1 })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Sound {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+fn no_nul<E: Error>(text: &str) -> Result<(), E> {
+    if text.contains('\0') { Err(E::custom("a text contains NUL")) } else { Ok(()) }
+}
+
+impl<'de> Visitor<'de> for Sound {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        no_nul(text)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while seq.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        let mut keys = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            no_nul(&key)?;
+            map.next_value_seed(inner)?;
+            if let Some(twice) = keys.replace(key) {
+                return Err(A::Error::custom(format_args!("the key {:?} stands there twice", shortened(&twice))));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Thing {
+        name: String,
+        #[serde(default)]
+        amount: i64,
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
+    }
+
+    #[track_caller]
+    fn refused(body: &str, words: &str) {
+        let error = read::<Thing>(body.as_bytes()).unwrap_err();
+        assert!(error.contains(words), "{words:?} in {error:?}");
+        assert!(error.chars().count() <= 500, "{error}");
+    }
+
+    #[test]
+    fn sound_bodies_are_read() {
+        let read = read::<Thing>(br#" {"name":"a \" b","amount":-9223372036854775808,"labels":{"x":"y"}} "#).unwrap();
+        assert_eq!((read.name.as_str(), read.amount, read.labels.len()), ("a \" b", i64::MIN, 1));
+    }
+
+    #[test]
+    fn others_are_refused_with_field_and_position() {
+        refused("", "EOF");
+        refused("{", "EOF");
+        refused("null", "invalid type: null");
+        refused(r#"{"name":"a"}x"#, "trailing");
+        refused(r#"{"name":"a"}{"name":"b"}"#, "trailing");
+        refused(r#"{"name":"a","nme":1}"#, "unknown field `nme`");
+        refused(r#"{"name":"a","name":"b"}"#, "\"name\" stands there twice");
+        refused(r#"{"name":"a","labels":{"k":"1","k":"2"}}"#, "\"k\" stands there twice");
+        refused(r#"{"name":"a","amount":"5"}"#, "amount: invalid type: string \"5\"");
+        refused(r#"{"name":"a","amount":9223372036854775808}"#, "amount: invalid value");
+        refused(r#"{"name":"a","amount":1e400}"#, "number out of range");
+        refused(r#"{"name":"a","amount":1.5}"#, "amount: invalid type: floating point");
+        refused(r#"{"name":"a","amount":NaN}"#, "line 1 column");
+        refused(r#"{"name":"\ud800"}"#, "hex escape");
+        refused("{\"name\":\"\\u0000\"}", "NUL");
+        refused("{\"name\":\"\u{1}\"}", "control character");
+        refused(&format!("{{\"labels\":{}", "[".repeat(100_000)), "deeper");
+        refused(&format!(r#"{{"name":"a","amount":"{}"}}"#, "z".repeat(10_000)), "…");
+        refused(&format!(r#"{{"name":"a","{}":1}}"#, "z".repeat(10_000)), "unknown field");
+        assert!(read::<Thing>(b"{\"name\":\"\xff\"}").is_err());
+    }
+}

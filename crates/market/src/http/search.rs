@@ -1,0 +1,122 @@
+//! What is offered, and what fits.
+
+use crate::engine::command::Actor;
+use crate::engine::listing;
+use crate::engine::state::State;
+use crate::http::authorize::{Action, Object, decide};
+use crate::http::extract::{Asked, Caller, Where};
+use crate::http::page::{PageQuery, page};
+use crate::http::problem::Fault;
+use crate::http::{App, views};
+use axum::Json;
+use axum::extract::State as Shared;
+use std::sync::Arc;
+use sublet_model::book::{self, Listing, Match};
+use sublet_model::image::ImageManifest;
+use sublet_model::offer::Audience;
+use sublet_model::requirements::Resolved;
+use sublet_model::units::Timestamp;
+use sublet_wire::api::{MatchView, OfferView, Page, SearchAnswer, SearchRequest, UnfitCount};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Matches shown if nobody says how many.
+const USUAL: u32 = 20;
+/// The most matches shown.
+const MOST: u32 = 200;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(offers)).routes(routes!(search))
+}
+
+/// Lists the newest version of every offer that is open to the asking account.
+#[utoipa::path(
+    get, path = "/v1/offers", tag = "search", params(PageQuery),
+    responses((status = 200, body = Page<OfferView>))
+)]
+async fn offers(
+    Shared(app): Shared<Arc<App>>,
+    caller: Caller,
+    Where(query): Where<PageQuery>,
+) -> Result<Json<Page<OfferView>>, Fault> {
+    let actor = &caller.actor;
+    decide(actor, Action::Browse, Object::MARKET)?;
+    app.read(|state| {
+        let all = state.offers().filter(|row| {
+            let own = row.offer.account == actor.account || decide(actor, Action::RunMarket, Object::MARKET).is_ok();
+            own || match &row.offer.conditions.audience {
+                Audience::Everyone => true,
+                Audience::Own => false,
+                Audience::Accounts(accounts) => accounts.contains(&actor.account),
+            }
+        });
+        page(all, |row| row.offer.id.to_string(), |row| views::image::offer(state, row), &query).map(Json)
+    })
+}
+
+/// Finds the partitions that fit, best first; if none does, says why. Takes nothing.
+#[utoipa::path(
+    post, path = "/v1/search", tag = "search",
+    request_body = SearchRequest, responses((status = 200, body = SearchAnswer))
+)]
+async fn search(Shared(app): Shared<Arc<App>>, asked: Asked<SearchRequest>) -> Result<Json<SearchAnswer>, Fault> {
+    decide(&asked.actor, Action::Browse, Object::MARKET)?;
+    let limit = asked.body.limit.unwrap_or(USUAL);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Fault::invalid(format!("limit: {limit} is not from 1 to {MOST}")));
+    }
+    let now = app.now();
+    app.read(|state| answer(state, &asked.actor, &asked.body, limit as usize, now)).map(Json)
+}
+
+fn answer(
+    state: &State,
+    actor: &Actor,
+    request: &SearchRequest,
+    limit: usize,
+    now: Timestamp,
+) -> Result<SearchAnswer, Fault> {
+    let (needs, assumed) = request.requirements.resolve().map_err(|e| Fault::invalid(format!("requirements.{e}")))?;
+    let listings = listing::listings(state, now);
+    let (_, manifests) = listing::images(state);
+    Ok(match book::find(&listings, &needs, actor.account, &manifests) {
+        Ok(found) => {
+            let views = found.iter().take(limit).filter_map(|hit| shown(state, hit, &listings, &needs, &manifests));
+            SearchAnswer { matches: views.collect(), assumed, unfit: Vec::new() }
+        }
+        Err(unfit) => {
+            let count = |(reason, partitions): (book::Unfit, usize)| UnfitCount {
+                reason,
+                words: reason.explanation().into(),
+                partitions,
+            };
+            SearchAnswer { matches: Vec::new(), assumed, unfit: unfit.into_iter().map(count).collect() }
+        }
+    })
+}
+
+fn shown(
+    state: &State,
+    hit: &Match,
+    listings: &[Listing<'_>],
+    needs: &Resolved,
+    manifests: &[&ImageManifest],
+) -> Option<MatchView> {
+    let listing = listings.iter().find(|l| l.partition == hit.partition)?;
+    Some(MatchView {
+        partition: hit.partition,
+        partition_name: state.partition(hit.partition)?.name.clone(),
+        host: listing.host_name.into(),
+        tier: listing.inventory.tier,
+        cpu_model: format!("{} {}", listing.inventory.arch, listing.inventory.cpu_model),
+        resources: hit.resources,
+        vcpus: needs.vcpus,
+        image: manifests.get(hit.image)?.reference(),
+        hourly: hit.hourly,
+        total: hit.total,
+        term: needs.term,
+        prices: listing.offer.conditions.prices,
+        reliability_permille: listing.reliability_permille,
+    })
+}

@@ -1,0 +1,84 @@
+//! What an account pays or earns, lease by lease, with the arithmetic in words.
+
+use crate::engine::rows::Lease;
+use crate::engine::state::State;
+use crate::http::views::lease::charge;
+use sublet_model::billing::Charge;
+use sublet_model::ids::AccountId;
+use sublet_model::units::Timestamp;
+use sublet_wire::api::{Statement, StatementLine};
+
+/// From which side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// What the account pays.
+    Client,
+    /// What it earns.
+    Lender,
+}
+
+impl Side {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Lender => "lender",
+        }
+    }
+}
+
+/// The statement of an account.
+pub fn statement(state: &State, account: AccountId, side: Side, currency: &str, now: Timestamp) -> Statement {
+    let lines: Vec<StatementLine> = match side {
+        Side::Client => state.leases_of(account).rev().map(|lease| line(state, lease, now)).collect(),
+        Side::Lender => state.leases_lent_by(account).rev().map(|lease| line(state, lease, now)).collect(),
+    };
+    let total = lines.iter().filter(|line| line.settled).map(|line| line.charge.total).sum();
+    Statement { account, side: side.word().into(), currency: currency.into(), lines, total }
+}
+
+fn line(state: &State, row: &Lease, now: Timestamp) -> StatementLine {
+    let terms = row.terms();
+    let charge = charge(state, row, now);
+    StatementLine {
+        lease: row.id,
+        name: row.name.clone(),
+        host: state.host(row.host).map(|h| h.name.clone()).unwrap_or_default(),
+        image: row.image.clone(),
+        resources: terms.resources,
+        prices: terms.prices,
+        timeline: row.timeline.clone(),
+        receipts: row.chain.as_ref().map_or(0, |end| end.seq),
+        reason: row.state.reason(),
+        arithmetic: arithmetic(&charge),
+        charge,
+        settled: state.charge(row.id).is_some(),
+    }
+}
+
+/// `37 s at 0.0216/h + set-up 0.0001 = 0.000322`.
+fn arithmetic(charge: &Charge) -> String {
+    let used = format!("{} s at {}", charge.billed_seconds.0, charge.hourly);
+    let setup = if charge.setup.0 == 0 { String::new() } else { format!(" + set-up {}", charge.setup) };
+    format!("{used}{setup} = {}", charge.total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sublet_model::units::{Micros, MicrosPerHour, Seconds};
+
+    #[test]
+    fn the_sum_is_told_in_words() {
+        let charge = Charge {
+            receipted_seconds: Seconds(37),
+            billed_seconds: Seconds(37),
+            hourly: MicrosPerHour(21_600),
+            setup: Micros(100),
+            total: Micros(322),
+        };
+        assert_eq!(arithmetic(&charge), "37 s at 0.0216/h + set-up 0.0001 = 0.000322");
+        let free = Charge { setup: Micros(0), hourly: MicrosPerHour(0), total: Micros(0), ..charge };
+        assert_eq!(arithmetic(&free), "37 s at 0.00/h = 0.00");
+    }
+}
