@@ -1,1 +1,12 @@
-//! x
+//! The management server and its resource database.
+
+pub mod certificate;
+pub mod config;
+pub mod db;
+pub mod engine;
+pub mod http;
+pub mod init;
+pub mod keys;
+pub mod serve;
+pub mod tasks;
+pub mod tls;
