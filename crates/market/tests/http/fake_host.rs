@@ -1,0 +1,207 @@
+//! Drives the host's side of the protocol by hand. A real client over real HTTP; only the
+//! partitions are missing: whatever the plan wants is said to run.
+
+use std::collections::BTreeMap;
+use sublet_model::host::{Inventory, Tier};
+use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
+use sublet_model::ids::{HostId, LeaseId, PartitionId};
+use sublet_model::metering::Receipt;
+use sublet_model::offer::Conditions;
+use sublet_model::partition::{Allocation, Phase, Profile};
+use sublet_model::resources::Resources;
+use sublet_model::units::{GiB, MiB, Micros, MicrosPerHour, Millicores, Seconds, Timestamp};
+use sublet_wire::client::{Client, ClientError, HostSession};
+use sublet_wire::sync::{Declared, Division, JoinAnswer, JoinRequest, Observed, SyncAnswer, SyncRequest, Wanted};
+
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN+76JRBOFLQKQ0/Z+NtcHYR+qJo7ylM8vISjz2CTDh1";
+
+pub struct FakeHost {
+    pub client: Client,
+    pub id: HostId,
+    pub key: SecretKey,
+    pub session: Option<HostSession>,
+    pub known_session: u64,
+    pub division: Division,
+    pub observed: BTreeMap<PartitionId, Observed>,
+    pub receipts: Vec<Signed<Receipt>>,
+    chains: BTreeMap<LeaseId, (u64, Sha256Digest)>,
+    pub plan_version: u64,
+    pub plan: Vec<Wanted>,
+}
+
+pub fn inventory() -> Inventory {
+    Inventory {
+        arch: "x86_64".into(),
+        cpu_model: "Test CPU".into(),
+        cpu_flags: vec!["sse2".into()],
+        threads: 8,
+        cores: 4,
+        memory: MiB(16 << 10),
+        disk: GiB(100),
+        speed: 1000,
+        tier: Tier::Kvm,
+        confined: true,
+        kernel: "6.1".into(),
+        qemu: "9.2".into(),
+    }
+}
+
+pub fn size(cores: i64) -> Resources {
+    Resources { cpu: Millicores(cores * 1000), memory: MiB(cores * 512), disk: GiB(cores) }
+}
+
+pub fn conditions() -> Conditions {
+    let mut conditions = Conditions::free();
+    conditions.prices.cpu = MicrosPerHour(8_000);
+    conditions.prices.setup = Micros(100);
+    conditions.emulated_to_strangers = true;
+    conditions
+}
+
+pub fn join_request(name: &str, key: &SecretKey) -> JoinRequest {
+    JoinRequest { name: name.into(), key: key.public(), ssh_host_key: HOST_KEY.into(), inventory: inventory() }
+}
+
+impl FakeHost {
+    /// Joins with the client's join token and opens a session.
+    pub async fn join(client: &Client, name: &str, cores: &[i64]) -> Result<Self, ClientError> {
+        let key = SecretKey::from_seed(&sublet_wire::random_bytes());
+        let answer: JoinAnswer = client.post("/v1/hosts", &join_request(name, &key)).await?;
+        let declared = |(at, cores): (usize, &i64)| Declared {
+            id: sublet_wire::new_id(),
+            name: format!("p{at}"),
+            profile: Profile { min: size(1), desired: size(1), max: size(*cores) },
+            lendable: true,
+            taken_back: None,
+        };
+        let division = Division {
+            revision: 1,
+            keep: size(1),
+            conditions: Some(conditions()),
+            partitions: cores.iter().enumerate().map(declared).collect(),
+        };
+        let mut host = Self {
+            client: client.clone(),
+            id: answer.host,
+            key,
+            session: None,
+            known_session: 0,
+            division,
+            observed: BTreeMap::new(),
+            receipts: Vec::new(),
+            chains: BTreeMap::new(),
+            plan_version: 0,
+            plan: Vec::new(),
+        };
+        host.open().await?;
+        Ok(host)
+    }
+
+    pub async fn open(&mut self) -> Result<u64, ClientError> {
+        let session = HostSession::open(&self.client, self.id, &self.key, self.known_session).await?;
+        self.known_session = session.session();
+        self.session = Some(session);
+        Ok(self.known_session)
+    }
+
+    pub fn request(&self) -> SyncRequest {
+        SyncRequest {
+            wall_clock: Timestamp(
+                i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros())
+                    .unwrap(),
+            ),
+            inventory: inventory(),
+            dial: "127.0.0.1:40222".into(),
+            division: self.division.clone(),
+            observed: self.observed.values().cloned().collect(),
+            receipts: self.receipts.clone(),
+            plan_version: self.plan_version,
+        }
+    }
+
+    /// One sync, and doing what the answer says.
+    pub async fn sync(&mut self) -> Result<SyncAnswer, ClientError> {
+        let request = self.request();
+        let answer = self.session.as_mut().expect("a session is open").sync(&request).await?;
+        self.plan_version = answer.plan_version;
+        self.plan = answer.plan.clone();
+        self.receipts.retain(|signed| {
+            let receipt = signed.read().unwrap();
+            !answer.acknowledged.iter().any(|a| a.lease == receipt.lease && a.seq >= receipt.seq)
+        });
+        for wanted in &answer.plan {
+            self.follow(wanted);
+        }
+        Ok(answer)
+    }
+
+    fn follow(&mut self, wanted: &Wanted) {
+        let idle = Observed {
+            partition: wanted.partition,
+            applied: Allocation { generation: 0, revision: 0, resources: Resources::ZERO, vcpus: 1 },
+            lease: None,
+            phase: Phase::Idle,
+            seconds: Seconds::ZERO,
+            first_contact: false,
+            detail: None,
+        };
+        let seen = self.observed.entry(wanted.partition).or_insert(idle);
+        let newer = wanted.allocation.is_after(&seen.applied);
+        match &wanted.run {
+            Some(run) if seen.lease != Some(run.lease) => {
+                (seen.lease, seen.phase, seen.applied) = (Some(run.lease), Phase::Ready, wanted.allocation);
+                seen.seconds = Seconds(0);
+                self.receipt(run.lease, wanted.allocation.generation, 0, false);
+            }
+            Some(_) => {}
+            None => {
+                if let Some(lease) = seen.lease.take() {
+                    let (generation, seconds) = (seen.applied.generation, seen.seconds.0);
+                    seen.phase = Phase::Gone { reason: None };
+                    self.receipt(lease, generation, seconds, true);
+                } else if newer {
+                    seen.applied = wanted.allocation;
+                }
+            }
+        }
+    }
+
+    /// The next receipt of a lease's chain.
+    pub fn receipt(&mut self, lease: LeaseId, generation: u64, seconds: i64, last: bool) {
+        let end = self.chains.get(&lease).copied();
+        let receipt = Receipt {
+            lease,
+            generation,
+            seq: end.map_or(1, |(seq, _)| seq + 1),
+            seconds: Seconds(seconds),
+            cpu_used_ms: 0,
+            last,
+            previous: end.map(|(_, digest)| digest),
+        };
+        let signed = Signed::sign(&receipt, &self.key).unwrap();
+        self.chains.insert(lease, (receipt.seq, signed.digest()));
+        self.receipts.push(signed);
+    }
+
+    /// Says that a lease has used this many seconds.
+    pub fn use_seconds(&mut self, lease: LeaseId, seconds: i64) {
+        if let Some(seen) = self.observed.values_mut().find(|o| o.lease == Some(lease)) {
+            seen.seconds = Seconds(seconds);
+        }
+    }
+
+    /// Syncs until nothing is new: the market knows all that is here, and the other way round.
+    pub async fn settle(&mut self) {
+        for _ in 0..10 {
+            let (before, seen, waiting) = (self.plan_version, self.observed.clone(), self.receipts.len());
+            // Says an unknown version, so that nothing is held.
+            self.plan_version = 0;
+            let answer = self.sync().await.unwrap();
+            assert_eq!(answer.division_refused, None);
+            if self.plan_version == before && self.observed == seen && self.receipts.len() == waiting {
+                return;
+            }
+        }
+        panic!("the plan never settles");
+    }
+}

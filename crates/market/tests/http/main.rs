@@ -1,0 +1,14 @@
+//! The market over real HTTP on loopback, with its real engine and SQLite in a temporary folder.
+
+mod access;
+mod authority;
+mod bad_api;
+mod bad_sync;
+mod bad_tokens;
+mod described;
+mod fake_host;
+mod leasing;
+mod repeated;
+mod serving;
+mod table;
+mod world;
