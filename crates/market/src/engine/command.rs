@@ -41,6 +41,7 @@ pub struct Idempotency {
 /// One thing to do.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "commands are moved once, into a queue")]
+#[allow(missing_docs, reason = "fields are named after what they set; each command says who may give it")]
 pub enum Command {
     /// Makes an account (operator).
     CreateAccount { actor: Actor, id: AccountId, name: String },
@@ -117,13 +118,23 @@ pub enum Outcome {
     /// Made a token.
     Token(TokenId),
     /// A computer joined, for this account.
-    Joined { host: HostId, account: AccountId },
+    Joined {
+        /// The host that it became.
+        host: HostId,
+        /// Who owns it.
+        account: AccountId,
+    },
     /// A session is open.
     Session(u64),
     /// An image is registered, under this reference.
     Image(String),
     /// A lease was granted.
-    Granted { lease: LeaseId, assumed: Vec<Assumed> },
+    Granted {
+        /// The lease.
+        lease: LeaseId,
+        /// Defaults that were filled in.
+        assumed: Vec<Assumed>,
+    },
     /// A lease changed, or was as asked already.
     Lease(LeaseId),
     /// A partition changed.

@@ -1,0 +1,205 @@
+//! SQLite as the engine's database: one connection that writes, in WAL mode, synchronous=FULL.
+
+use super::lock::Lock;
+use super::{Attempt, DbError, FILE, read, wal, write};
+use crate::engine::change::Change;
+use crate::engine::command::Outcome;
+use crate::engine::commit::{Commit, CommitError, Recalled};
+use crate::engine::state::Tables;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use sublet_model::ids::MemberId;
+use sublet_model::units::Timestamp;
+
+/// The schema that this program makes and understands.
+pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
+/// Each brings the schema whose number is its place plus 1 to the next one.
+const MIGRATIONS: [&str; SCHEMA as usize - 1] = [];
+/// How long a commit waits for somebody who edits by hand.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The open database of a market. Only one can be open at a time.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+    /// What `pragma data_version` said last: another number means that somebody else wrote.
+    data_version: i64,
+    path: PathBuf,
+    _lock: Option<Lock>,
+}
+
+impl Sqlite {
+    /// Opens the database of the market in `dir`, for this process alone.
+    pub fn open(dir: &Path) -> Result<Self, DbError> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            return Err(DbError::Missing(dir.display().to_string()));
+        }
+        let lock = Lock::take(&dir.join(format!("{FILE}.lock")))?;
+        // Secrets are not in it, but what everybody rents is: nobody else's to read.
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).attempt("keep the database private")?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).attempt(format!("open {}", path.display()))?;
+        let mut db = Self::on(connection, path.clone(), Some(lock))?;
+        db.migrate()?;
+        db.touch()?;
+        wal::grow(&path);
+        Ok(db)
+    }
+
+    /// A database in memory, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Result<Self, DbError> {
+        let connection = Connection::open_in_memory().attempt("open a database in memory")?;
+        connection.execute_batch(SCHEMA_SQL).attempt("make the tables")?;
+        super::create::describe(&connection, Timestamp(0), "TST")?;
+        Self::on(connection, PathBuf::new(), None)
+    }
+
+    fn on(connection: Connection, path: PathBuf, lock: Option<Lock>) -> Result<Self, DbError> {
+        prepare(&connection)?;
+        connection.set_prepared_statement_cache_capacity(128);
+        let mut db = Self { connection, data_version: 0, path, _lock: lock };
+        db.data_version = db.version_now().attempt("ask for the database's version")?;
+        Ok(db)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The highest market time that is recorded.
+    pub fn market_time(&self) -> Result<Timestamp, DbError> {
+        Ok(Timestamp(self.meta("market_time")?.and_then(|t| t.parse().ok()).unwrap_or(0)))
+    }
+
+    /// The name of the market's currency.
+    pub fn currency(&self) -> Result<String, DbError> {
+        Ok(self.meta("currency")?.unwrap_or_default())
+    }
+
+    fn meta(&self, name: &str) -> Result<Option<String>, DbError> {
+        let sql = "select value from meta where name = ?1";
+        self.connection.query_row(sql, [name], |row| row.get(0)).optional().attempt(format!("read meta.{name}"))
+    }
+
+    fn version_now(&self) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached("pragma data_version")?.query_row([], |row| row.get(0))
+    }
+
+    /// Brings an older schema up to this one, step by step, each in its own transaction.
+    fn migrate(&mut self) -> Result<(), DbError> {
+        let found = self.meta("schema")?.and_then(|v| v.parse::<u32>().ok()).unwrap_or(0);
+        if found > SCHEMA {
+            return Err(DbError::Newer { found, known: SCHEMA });
+        }
+        for from in found.max(1)..SCHEMA {
+            let attempt = format!("bring the database from schema {from} to {}", from + 1);
+            let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).attempt(&attempt)?;
+            change.execute_batch(MIGRATIONS[from as usize - 1]).attempt(&attempt)?;
+            let done = change.execute("update meta set value = ?1 where name = 'schema'", [(from + 1).to_string()]);
+            done.and_then(|_| change.commit()).attempt(&attempt)?;
+        }
+        Ok(())
+    }
+
+    /// Writes once, so that the log is there to be grown.
+    fn touch(&self) -> Result<(), DbError> {
+        let sql = "insert into meta values ('opened_at', ?1) on conflict (name) do update set value = excluded.value";
+        let now = jiff::Timestamp::now().as_microsecond().to_string();
+        self.connection.execute(sql, [now]).map(drop).attempt("write to the database")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// What every connection that writes is set to.
+fn prepare(connection: &Connection) -> Result<(), DbError> {
+    let set = || {
+        connection.busy_timeout(PATIENCE)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        connection.execute_batch(
+            "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma cell_size_check = on;",
+        )
+    };
+    set().attempt("set up the connection")
+}
+
+/// Which of our cases an error of SQLite is, before the commit itself.
+fn sort(error: rusqlite::Error) -> CommitError {
+    let text = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation) => CommitError::Constraint(text),
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::OutOfMemory
+            | ErrorCode::ReadOnly,
+        ) => CommitError::Busy(text),
+        _ => CommitError::Fatal(text),
+    }
+}
+
+impl Commit for Sqlite {
+    fn commit(&mut self, at: Timestamp, changes: &[&Change]) -> Result<(), CommitError> {
+        let known = self.data_version;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sort)?;
+        // Within the transaction nobody else can write: what is read now holds until the end.
+        let version: i64 = transaction
+            .prepare_cached("pragma data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .map_err(sort)?;
+        if version != known {
+            return Err(CommitError::Edited);
+        }
+        // Dropped on an error, the transaction rolls back.
+        write::changes(&transaction, at, changes).map_err(sort)?;
+        match transaction.prepare_cached("commit").and_then(|mut commit| commit.execute([])) {
+            Ok(_) => Ok(()),
+            // A deferred rule, or no room: SQLite keeps the transaction open, and it is rolled back.
+            Err(error) => Err(sort(error)),
+        }
+    }
+
+    fn recall(&mut self, member: MemberId, key: &str) -> Result<Option<Recalled>, CommitError> {
+        let sql = "select body, outcome from idempotency where member = ?1 and key = ?2";
+        let row: Option<(String, String)> = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut find| find.query_row((member.to_string(), key), |row| Ok((row.get(0)?, row.get(1)?))).optional())
+            .map_err(sort)?;
+        let Some((body, outcome)) = row else { return Ok(None) };
+        let unreadable = |e: String| CommitError::Fatal(format!("table idempotency, key {key:?}: {e}"));
+        let outcome: Outcome = serde_json::from_str(&outcome).map_err(|e| unreadable(e.to_string()))?;
+        Ok(Some(Recalled { body: body.parse().map_err(|e| unreadable(format!("{e}")))?, outcome }))
+    }
+
+    fn edited(&mut self) -> Result<bool, CommitError> {
+        Ok(self.version_now().map_err(sort)? != self.data_version)
+    }
+
+    fn load(&mut self) -> Result<Tables, CommitError> {
+        // Read in one transaction: all of it is from the same moment.
+        let transaction = self.connection.transaction().map_err(sort)?;
+        let tables = read::tables(&transaction).map_err(|e| CommitError::Fatal(chain(&e)))?;
+        drop(transaction);
+        self.data_version = self.version_now().map_err(sort)?;
+        Ok(tables)
+    }
+}
+
+/// An error with its sources, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

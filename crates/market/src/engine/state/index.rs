@@ -1,0 +1,167 @@
+//! Indexes over the tables: always what [`Index::of`] would make of them anew.
+
+use super::Tables;
+use crate::engine::rows::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use sublet_model::identity::Sha256Digest;
+use sublet_model::ids::{AccountId, HostId, LeaseId, PartitionId, TokenId};
+use sublet_model::lease::{EndReason, LeaseState};
+
+/// How many of its last leases a host is judged by.
+const JUDGED: usize = 100;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Index {
+    pub account_names: HashMap<String, AccountId>,
+    pub token_hashes: HashMap<Sha256Digest, TokenId>,
+    pub join_token_hashes: HashMap<Sha256Digest, TokenId>,
+    /// Of the hosts that are not forgotten.
+    pub host_names: HashMap<String, HostId>,
+    /// Of the partitions that are not retired.
+    pub host_partitions: HashMap<HostId, BTreeSet<PartitionId>>,
+    pub image_references: BTreeMap<String, Sha256Digest>,
+    /// The slot-holding lease of a partition (I1: at most one).
+    pub holders: BTreeMap<PartitionId, LeaseId>,
+    /// Names of slot-holding leases.
+    pub lease_names: HashMap<(AccountId, String), LeaseId>,
+    pub client_leases: HashMap<AccountId, BTreeSet<LeaseId>>,
+    pub lender_leases: HashMap<AccountId, BTreeSet<LeaseId>>,
+    pub host_leases: HashMap<HostId, BTreeSet<LeaseId>>,
+    /// Leases without a charge.
+    pub unsettled: BTreeSet<LeaseId>,
+    /// Of the hosts that had a lease end.
+    pub reliability: HashMap<HostId, u16>,
+}
+
+fn remove_from<K: std::hash::Hash + Eq, V: Ord>(sets: &mut HashMap<K, BTreeSet<V>>, key: K, value: &V) {
+    if let Some(set) = sets.get_mut(&key) {
+        set.remove(value);
+        if set.is_empty() {
+            sets.remove(&key);
+        }
+    }
+}
+
+impl Index {
+    /// The indexes over these tables.
+    pub fn of(tables: &Tables) -> Self {
+        let mut index = Self::default();
+        tables.accounts.values().for_each(|row| index.add_account(row));
+        tables.tokens.values().for_each(|row| index.add_token(row));
+        tables.join_tokens.values().for_each(|row| index.add_join_token(row));
+        tables.hosts.values().for_each(|row| index.add_host(row));
+        tables.partitions.values().for_each(|row| index.add_partition(row));
+        tables.images.values().for_each(|row| index.add_image(row));
+        for lease in tables.leases.values() {
+            index.add_lease(lease, tables.charges.contains_key(&lease.id));
+        }
+        let hosts: Vec<HostId> = index.host_leases.keys().copied().collect();
+        hosts.into_iter().for_each(|host| index.judge(host, tables));
+        index
+    }
+
+    pub fn add_account(&mut self, row: &Account) {
+        self.account_names.insert(row.name.clone(), row.id);
+    }
+
+    pub fn remove_account(&mut self, row: &Account) {
+        self.account_names.remove(&row.name);
+    }
+
+    pub fn add_token(&mut self, row: &Token) {
+        self.token_hashes.insert(row.hash, row.id);
+    }
+
+    pub fn remove_token(&mut self, row: &Token) {
+        self.token_hashes.remove(&row.hash);
+    }
+
+    pub fn add_join_token(&mut self, row: &JoinToken) {
+        self.join_token_hashes.insert(row.hash, row.id);
+    }
+
+    pub fn remove_join_token(&mut self, row: &JoinToken) {
+        self.join_token_hashes.remove(&row.hash);
+    }
+
+    pub fn add_host(&mut self, row: &Host) {
+        if row.forgotten_at.is_none() {
+            self.host_names.insert(row.name.clone(), row.id);
+        }
+    }
+
+    pub fn remove_host(&mut self, row: &Host) {
+        if row.forgotten_at.is_none() {
+            self.host_names.remove(&row.name);
+        }
+    }
+
+    pub fn add_partition(&mut self, row: &PartitionRow) {
+        if row.retired_at.is_none() {
+            self.host_partitions.entry(row.host).or_default().insert(row.id);
+        }
+    }
+
+    pub fn remove_partition(&mut self, row: &PartitionRow) {
+        remove_from(&mut self.host_partitions, row.host, &row.id);
+    }
+
+    pub fn add_image(&mut self, row: &Image) {
+        self.image_references.insert(row.manifest.reference(), row.digest);
+    }
+
+    pub fn remove_image(&mut self, row: &Image) {
+        self.image_references.remove(&row.manifest.reference());
+    }
+
+    pub fn add_lease(&mut self, row: &Lease, settled: bool) {
+        if row.state.holds_slot() {
+            self.holders.insert(row.partition, row.id);
+            self.lease_names.insert((row.account, row.name.clone()), row.id);
+        }
+        self.client_leases.entry(row.account).or_default().insert(row.id);
+        self.lender_leases.entry(row.terms().lender).or_default().insert(row.id);
+        self.host_leases.entry(row.host).or_default().insert(row.id);
+        if !settled {
+            self.unsettled.insert(row.id);
+        }
+    }
+
+    pub fn remove_lease(&mut self, row: &Lease) {
+        if row.state.holds_slot() {
+            self.holders.remove(&row.partition);
+            self.lease_names.remove(&(row.account, row.name.clone()));
+        }
+        remove_from(&mut self.client_leases, row.account, &row.id);
+        remove_from(&mut self.lender_leases, row.terms().lender, &row.id);
+        remove_from(&mut self.host_leases, row.host, &row.id);
+        self.unsettled.remove(&row.id);
+    }
+
+    /// Judges a host by its last leases.
+    pub fn judge(&mut self, host: HostId, tables: &Tables) {
+        let leases = self.host_leases.get(&host).into_iter().flatten().rev().filter_map(|id| tables.leases.get(id));
+        let ended = leases.filter_map(|lease| match lease.state {
+            LeaseState::Ended { reason, .. } => Some(reason),
+            _ => None,
+        });
+        let (mut all, mut faults) = (0u32, 0u32);
+        for reason in ended.take(JUDGED) {
+            all += 1;
+            faults += u32::from(is_hosts_fault(reason));
+        }
+        match all {
+            0 => self.reliability.remove(&host),
+            _ => self.reliability.insert(host, u16::try_from((all - faults) * 1000 / all).unwrap_or(1000)),
+        };
+    }
+}
+
+/// Whether a lease ended because its host did not keep what it lent.
+fn is_hosts_fault(reason: EndReason) -> bool {
+    use EndReason::*;
+    match reason {
+        Evicted | BootFailed | HostLost | HostRestarted | ImageUnavailable => true,
+        Released | Expired | Reclaimed | OutOfFunds | GuestCrashed | GuestShutdown | Operator => false,
+    }
+}

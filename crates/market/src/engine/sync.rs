@@ -1,0 +1,207 @@
+//! A host's sync: everything it sees is taken in, everything wanted is answered.
+//!
+//! One bad entry never spoils the rest: it is left out, the owner is warned, and it stands in the
+//! audit log once. What can't be believed at all is refused as a whole.
+
+use super::change::Change;
+use super::command::{Refusal, Reply, certification};
+use super::draft::Draft;
+use super::plan;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use sublet_model::ids::{HostId, LeaseId, PartitionId};
+use sublet_model::lease::LeaseEvent;
+use sublet_model::partition::Phase;
+use sublet_model::units::Seconds;
+use sublet_wire::problem::Kind;
+use sublet_wire::sync::{MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, SyncRequest};
+
+mod division;
+mod observe;
+mod receipts;
+
+pub(crate) use division::reclaim_due;
+
+/// The most different things about one host that are written into the audit log between two
+/// starts of the market.
+const MOST_FLAGS: usize = 256;
+/// The longest words on a failure that are kept.
+const LONGEST_DETAIL: usize = 500;
+
+/// A sync being taken in.
+struct Intake<'d, 's> {
+    draft: &'d mut Draft<'s>,
+    host: HostId,
+    warnings: Vec<String>,
+    /// Leases that ended with this sync.
+    ended: Vec<LeaseId>,
+}
+
+pub(super) fn decide(
+    draft: &mut Draft<'_>,
+    host: HostId,
+    session: u64,
+    request: &SyncRequest,
+) -> Result<Reply, Refusal> {
+    let row = draft.host(host).filter(|h| h.forgotten_at.is_none());
+    let row = row.ok_or_else(|| Refusal::new(Kind::SessionRefused, "this market has forgotten the host"))?;
+    if row.session != session {
+        let detail = format!("session {session} of host {} is over: session {} began after it", row.name, row.session);
+        return Err(Refusal::new(Kind::SessionRefused, detail).advise("open a new session"));
+    }
+    check(request)?;
+    let mut intake = Intake { draft, host, warnings: Vec::new(), ended: Vec::new() };
+    intake.heard(session, request);
+    intake.measured(request);
+    let division_refused = intake.divide(&request.division).err();
+    intake.reached(&request.dial);
+    let acknowledged = intake.receipts(&request.receipts);
+    intake.observe(&request.observed)?;
+    intake.seen(&request.observed);
+    intake.notices();
+    intake.settle(&acknowledged);
+    Ok(Reply::Sync(Box::new(intake.answer(acknowledged, division_refused))))
+}
+
+/// What no agent of ours says.
+fn check(request: &SyncRequest) -> Result<(), Refusal> {
+    if request.observed.len() > MOST_PARTITIONS || request.division.partitions.len() > MOST_PARTITIONS {
+        return Err(Refusal::invalid(format!("a host has at most {MOST_PARTITIONS} partitions")));
+    }
+    if request.receipts.len() > MOST_RECEIPTS {
+        return Err(Refusal::invalid(format!("at most {MOST_RECEIPTS} receipts at once: send the rest with the next sync")));
+    }
+    request.inventory.check().map_err(Refusal::invalid)?;
+    if request.dial.len() > 200 || !request.dial.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(Refusal::invalid("the address to dial is at most 200 plain characters"));
+    }
+    Ok(())
+}
+
+impl Intake<'_, '_> {
+    /// The host is there: what was silent speaks again.
+    fn heard(&mut self, session: u64, request: &SyncRequest) {
+        let (host, now) = (self.host, self.draft.now);
+        let clock_off = request.wall_clock.since(now);
+        self.draft.put(Change::Heard { host, at: now, clock_off });
+        let off = clock_off.0.saturating_abs();
+        if off > super::live::CLOCK_TOLERANCE.0 {
+            let side = if clock_off.0 > 0 { "ahead" } else { "behind" };
+            self.warnings.push(format!(
+                "this host's clock is {} {side}: nothing new is lent here until it is set (running leases go on)",
+                Seconds(off)
+            ));
+        }
+        if self.draft.host(host).is_some_and(|h| h.used_session < session) {
+            self.draft.put(Change::HostSessionUsed { host, session });
+        }
+        if self.draft.host(host).is_some_and(|h| h.suspended) {
+            self.warnings.push("this host is suspended: nothing new is lent here".into());
+        }
+        let held: Vec<LeaseId> = self.draft.held_on(host).map(|lease| lease.id).collect();
+        for lease in held {
+            self.event(lease, LeaseEvent::Heard);
+        }
+    }
+
+    /// Lets something happen to a lease; what makes no sense is a warning.
+    fn event(&mut self, lease: LeaseId, event: LeaseEvent) {
+        if let Err(refusal) = self.draft.happen(lease, event) {
+            self.warnings.push(refusal.detail);
+        }
+    }
+
+    /// Warns the owner each time, and writes into the audit log once.
+    fn flag(&mut self, action: &str, object: impl ToString, warning: String) {
+        let (host, object) = (self.host, object.to_string());
+        let what = format!("{action} {object}");
+        let flagged = self.draft.live(host).map(|l| Arc::clone(&l.flagged)).unwrap_or_default();
+        if !flagged.contains(&what) && flagged.len() < MOST_FLAGS {
+            self.draft.put(Change::Flagged { host, what });
+            self.draft.audit(host, action, object, warning.clone());
+        }
+        self.warnings.push(warning);
+    }
+
+    fn measured(&mut self, request: &SyncRequest) {
+        let host = self.host;
+        let before = self.draft.host(host).map(|h| Arc::clone(&h.inventory));
+        if before.as_deref() == Some(&request.inventory) {
+            return;
+        }
+        let inventory = Arc::new(request.inventory.clone());
+        let resized = before.is_none_or(|b| b.resources() != inventory.resources());
+        self.draft.put(Change::HostMeasured { host, inventory });
+        if resized {
+            // Idle ones make room, or take what is there now; held ones stay as they are.
+            super::alter::settle(self.draft, host);
+        }
+    }
+
+    /// Where clients dial stands with each partition, with the rest of its certification.
+    fn reached(&mut self, dial: &str) {
+        let host = self.host;
+        let Some(row) = self.draft.host(host) else { return };
+        let newest_ca = self.draft.keys.ssh_ca.first().map_or("", String::as_str);
+        let access = certification(newest_ca, &row.ssh_host_key, dial);
+        if row.dial != dial {
+            self.draft.put(Change::HostDialed { host, dial: dial.into() });
+        }
+        let is_stale = |p: &&super::rows::PartitionRow| p.access.as_ref() != Some(&access);
+        let stale: Vec<PartitionId> = self.draft.partitions_of(host).filter(is_stale).map(|p| p.id).collect();
+        for partition in stale {
+            self.draft.put(Change::PartitionAccess { partition, access: Some(access.clone()) });
+        }
+    }
+
+    /// Keeps what was seen of the host's own partitions, for those who look.
+    fn seen(&mut self, observed: &[Observed]) {
+        let host = self.host;
+        let own = |o: &&Observed| self.draft.partition(o.partition).is_some_and(|p| p.host == host);
+        let mut own: Vec<Observed> = observed.iter().filter(own).cloned().collect();
+        own.iter_mut().for_each(|o| o.detail = o.detail.as_deref().map(tidy));
+        let unchanged = |live: &super::live::HostLive| {
+            live.observed.len() == own.len() && own.iter().all(|o| live.observed(o.partition) == Some(o))
+        };
+        if !self.draft.live(host).is_some_and(unchanged) {
+            self.draft.put(Change::Seen { host, observed: Arc::new(own) });
+        }
+    }
+
+    /// Bills what this sync completed.
+    fn settle(&mut self, receipted: &BTreeMap<LeaseId, u64>) {
+        for lease in std::mem::take(&mut self.ended).into_iter().chain(receipted.keys().copied()) {
+            crate::tasks::settle_if_due(self.draft, lease);
+        }
+    }
+
+    fn answer(self, acknowledged: BTreeMap<LeaseId, u64>, division_refused: Option<String>) -> SyncAnswer {
+        let row = self.draft.host(self.host);
+        let (revision, known) = row.map_or((0, 0), |h| (h.division_revision, h.plan_version));
+        let plan = plan::of(self.draft, self.host);
+        SyncAnswer {
+            // The version of this plan is given when the draft closes; see `Draft::finish`.
+            plan_version: if self.draft.is_replanned(self.host) { known + 1 } else { known },
+            plan: plan.map(|p| p.wanted).unwrap_or_default(),
+            acknowledged: acknowledged
+                .into_iter()
+                .map(|(lease, seq)| sublet_wire::sync::Acknowledged { lease, seq })
+                .collect(),
+            division_revision: revision,
+            division_refused,
+            warnings: self.warnings,
+            ssh_ca: self.draft.keys.ssh_ca.clone(),
+            market_time: self.draft.now,
+        }
+    }
+}
+
+/// Words from a host, fit to be shown.
+fn tidy(detail: &str) -> String {
+    detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_DETAIL).collect()
+}
+
+/// Whether something of that generation runs or ran on the host.
+fn was_started(phase: Phase) -> bool {
+    !matches!(phase, Phase::Idle)
+}

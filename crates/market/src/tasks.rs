@@ -1,0 +1,21 @@
+//! What happens because time passes. Each task looks at everything, without input, and may be
+//! repeated: what is done already is not done again.
+
+use crate::engine::command::Refusal;
+use crate::engine::draft::Draft;
+
+mod expire;
+mod prune;
+mod settle;
+mod silence;
+
+pub(crate) use settle::settle_if_due;
+
+/// All of them, in the order in which one may make work for the next.
+pub(crate) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+    silence::run(draft)?;
+    expire::run(draft)?;
+    settle::run(draft);
+    prune::run(draft);
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Final bills: once the last receipt is in, or after an hour without it. Later receipts are
+//! recorded and not billed.
+
+use crate::engine::change::Change;
+use crate::engine::draft::Draft;
+use crate::engine::rows::{ChargeRow, Lease};
+use std::sync::Arc;
+use sublet_model::billing;
+use sublet_model::lease::LeaseState;
+use sublet_model::units::{Seconds, Timestamp};
+
+/// How long after the stop the last receipt is waited for.
+const WAIT: Seconds = Seconds(3600);
+
+pub(super) fn run(draft: &mut Draft<'_>) {
+    let due: Vec<Arc<Lease>> = draft.unsettled().filter(|lease| is_due(lease, draft.now)).cloned().collect();
+    for lease in due {
+        settle(draft, &lease);
+    }
+}
+
+/// Settles a lease if it is due: asked right after something that may make it so.
+pub(crate) fn settle_if_due(draft: &mut Draft<'_>, lease: sublet_model::ids::LeaseId) {
+    let lease = draft.lease(lease).filter(|l| draft.charge(l.id).is_none() && is_due(l, draft.now)).cloned();
+    if let Some(lease) = lease {
+        settle(draft, &lease);
+    }
+}
+
+fn is_due(lease: &Lease, now: Timestamp) -> bool {
+    let last_is_in = lease.chain.as_ref().is_some_and(|end| end.last);
+    let never_ran = lease.chain.is_none() && lease.timeline.ready_at.is_none();
+    match lease.state {
+        LeaseState::Granted { .. } | LeaseState::Active { .. } => false,
+        LeaseState::Ended { .. } if last_is_in || never_ran => true,
+        _ => lease.timeline.stopped_at.is_some_and(|at| now >= at.after(WAIT)),
+    }
+}
+
+fn settle(draft: &mut Draft<'_>, lease: &Lease) {
+    let receipted = lease.chain.as_ref().map(|end| end.seconds);
+    let charge = billing::settle(lease.terms(), receipted, lease.observation(draft.now));
+    draft.put(Change::Charge(ChargeRow {
+        lease: lease.id,
+        client: lease.account,
+        lender: lease.terms().lender,
+        charge,
+        receipt_seq: lease.chain.as_ref().map_or(0, |end| end.seq),
+        settled_at: draft.now,
+    }));
+}
