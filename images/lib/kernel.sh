@@ -59,8 +59,7 @@ copy_modules() {
 # digest of the whole image was checked, and these kernels load unsigned modules all the same.
 # drop_signatures DIR [as_root]
 drop_signatures() {
-  need strip
-  ${2:+"$2"} find "$1" -name '*.ko' -exec strip --strip-debug {} +
+  ${2:+"$2"} find "$1" -name '*.ko' -exec "$lib_dir/drop-signatures" {} +
 }
 
 uncompressed() {
