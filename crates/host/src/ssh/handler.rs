@@ -1,0 +1,320 @@
+//! One connection as russh tells of it: who comes in, and what its channels ask for.
+
+use super::inbox::{Inbox, TRICKLE_BYTES, TRICKLE_EVERY, WINDOW_BYTES};
+use super::server::{Connection, SshServer};
+use super::work::{Steering, Work};
+use super::{Door, Refusal, SessionEvent, certificate};
+use crate::guest_link::{Command, Pty};
+use russh::keys::{Certificate, PublicKey};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Pty as Mode, Sig};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Channels of one connection at a time.
+const MOST_CHANNELS: usize = 10;
+/// Variables a client may set, and how long each may be.
+const MOST_VARIABLES: usize = 64;
+const MOST_VARIABLE_BYTES: usize = 4096;
+/// Signals a client may have sent that the job did not get yet.
+const MOST_SIGNALS: usize = 16;
+
+/// A client: its connection and its channels.
+pub struct Client<D> {
+    server: Arc<SshServer<D>>,
+    connection: Arc<Connection>,
+    channels: HashMap<ChannelId, Slot>,
+}
+
+/// One channel: first what was asked for, then the way to its job.
+struct Slot {
+    write: Option<ChannelWriteHalf<Msg>>,
+    env: Vec<(Vec<u8>, Vec<u8>)>,
+    pty: Option<Pty>,
+    inbox: Arc<Inbox>,
+    signals: Option<mpsc::Sender<u8>>,
+    size: watch::Sender<(u16, u16)>,
+    closed: CancellationToken,
+}
+
+impl<D> Drop for Client<D> {
+    fn drop(&mut self) {
+        self.channels.values().for_each(|slot| slot.closed.cancel());
+    }
+}
+
+impl<D: Door> Client<D> {
+    pub fn new(server: Arc<SshServer<D>>, connection: Arc<Connection>) -> Self {
+        Self { server, connection, channels: HashMap::new() }
+    }
+
+    async fn refuse(&self, refusal: Refusal) -> Auth {
+        self.connection.auth.over();
+        self.server.refuse(&self.connection, refusal).await;
+        Auth::reject()
+    }
+
+    async fn let_in(&self, user: &str, certificate: &Certificate) -> Result<(), Refusal> {
+        let lease: String = user.chars().filter(|c| !c.is_control()).take(80).collect();
+        let tenant = self.server.door().lease(user).await.ok_or(Refusal::NoLease(lease))?;
+        let authorities = tenant.authorities.iter().filter_map(|line| match PublicKey::from_openssh(line) {
+            Ok(key) => Some(key),
+            Err(error) => {
+                tracing::error!(%error, "an SSH authority of the market is no key, ignored");
+                None
+            }
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        certificate::check(certificate, &tenant.key, &authorities.collect::<Vec<_>>(), now)?;
+        let key = tenant.key.clone();
+        self.server.enter(&self.connection, tenant)?;
+        self.server.door().event(&key, SessionEvent::Authenticated);
+        Ok(())
+    }
+
+    /// Starts the channel's one job; whether that was possible.
+    fn start(&mut self, id: ChannelId, command: Command, session: &mut Session) -> bool {
+        let (Some(slot), Some(tenant)) = (self.channels.get_mut(&id), self.connection.tenant()) else { return false };
+        let Some(write) = slot.write.take() else { return false };
+        let (tell, signals) = mpsc::channel(MOST_SIGNALS);
+        slot.signals = Some(tell);
+        let work = Work {
+            server: Arc::clone(&self.server),
+            tenant: tenant.clone(),
+            handle: session.handle(),
+            write,
+            inbox: Arc::clone(&slot.inbox),
+            steering: Steering { signals, size: slot.size.subscribe(), closed: slot.closed.clone() },
+            command,
+            env: std::mem::take(&mut slot.env),
+            pty: slot.pty.take(),
+        };
+        tokio::spawn(work.run());
+        true
+    }
+}
+
+impl<D: Door> Handler for Client<D> {
+    type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        self.connection.auth.asked();
+        Ok(None)
+    }
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
+        self.connection.auth.asked();
+        Ok(Auth::reject())
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        _offer: russh::server::PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        // Plain key or certificate cannot be told apart yet.
+        self.connection.auth.asked();
+        Ok(Auth::Accept)
+    }
+
+    async fn auth_publickey(&mut self, _user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        self.connection.auth.asked();
+        Ok(self.refuse(Refusal::PlainKey).await)
+    }
+
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+        self.connection.auth.asked();
+        match self.let_in(user, certificate).await {
+            Ok(()) => Ok(Auth::Accept),
+            Err(refusal) => Ok(self.refuse(refusal).await),
+        }
+    }
+
+    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
+        self.connection.auth.over();
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if self.channels.len() >= MOST_CHANNELS {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let id = channel.id();
+        // The reading half is dropped: what comes in is taken from the callbacks below.
+        let (_, write) = channel.split();
+        let slot = Slot {
+            write: Some(write),
+            env: Vec::new(),
+            pty: None,
+            inbox: Arc::new(Inbox::new(Arc::clone(&self.connection.held))),
+            signals: None,
+            size: watch::Sender::new((0, 0)),
+            closed: CancellationToken::new(),
+        };
+        self.channels.insert(id, slot);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        if let Some(slot) = self.channels.remove(&id) {
+            slot.closed.cancel();
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        if let Some(slot) = self.channels.get(&id) {
+            slot.inbox.end();
+        }
+        Ok(())
+    }
+
+    async fn data(&mut self, id: ChannelId, data: &[u8], _session: &mut Session) -> Result<(), Self::Error> {
+        let Some(slot) = self.channels.get(&id) else { return Ok(()) };
+        slot.inbox.push(data);
+        if slot.inbox.enough() && data.len() <= TRICKLE_BYTES as usize {
+            tokio::time::sleep(TRICKLE_EVERY).await;
+        }
+        tokio::select! {
+            () = self.connection.held.room() => {}
+            () = self.connection.cut.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
+        let behind = self.channels.get(&id).is_some_and(|slot| slot.inbox.enough());
+        if behind { TRICKLE_BYTES } else { WINDOW_BYTES }
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        term: &str,
+        cols: u32,
+        rows: u32,
+        _pix_width: u32,
+        _pix_height: u32,
+        _modes: &[(Mode, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(slot) = self.channels.get_mut(&id).filter(|slot| slot.write.is_some()) else {
+            return session.channel_failure(id);
+        };
+        let term = term.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+        slot.pty = Some(Pty { term, rows: small(rows), cols: small(cols) });
+        session.channel_success(id)
+    }
+
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        match self.channels.get_mut(&id) {
+            Some(slot) if may_set(name) && value.len() <= MOST_VARIABLE_BYTES && slot.env.len() < MOST_VARIABLES => {
+                slot.env.push((name.into(), value.into()));
+                session.channel_success(id)
+            }
+            _ => session.channel_failure(id),
+        }
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
+        match self.start(id, Command::Login, session) {
+            true => session.channel_success(id),
+            false => session.channel_failure(id),
+        }
+    }
+
+    async fn exec_request(&mut self, id: ChannelId, line: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+        match self.start(id, Command::Line(line.to_vec()), session) {
+            true => session.channel_success(id),
+            false => session.channel_failure(id),
+        }
+    }
+
+    async fn subsystem_request(&mut self, id: ChannelId, _name: &str, session: &mut Session) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn x11_request(
+        &mut self,
+        id: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        id: ChannelId,
+        cols: u32,
+        rows: u32,
+        _pix_width: u32,
+        _pix_height: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(slot) = self.channels.get(&id) {
+            slot.size.send_replace((small(rows), small(cols)));
+        }
+        session.channel_success(id)
+    }
+
+    async fn signal(&mut self, id: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), Self::Error> {
+        let sender = self.channels.get(&id).and_then(|slot| slot.signals.as_ref());
+        if let (Some(sender), Some(number)) = (sender, super::work::signal_number(&signal)) {
+            // A client that sends more than the job gets has made its point.
+            let _ = sender.try_send(number);
+        }
+        Ok(())
+    }
+}
+
+fn small(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+/// Variables that change how programs speak, not what they load or run.
+fn may_set(name: &str) -> bool {
+    const NAMES: [&str; 8] = ["LANG", "LANGUAGE", "TZ", "COLORTERM", "NO_COLOR", "TERM_PROGRAM", "GIT_PROTOCOL", "EDITOR"];
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    plain && name.len() <= 64 && (NAMES.contains(&name) || name.starts_with("LC_") || name.starts_with("SUBLET_ENV_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_harmless_variables_are_taken() {
+        for (name, expected) in [
+            ("LANG", true),
+            ("LC_ALL", true),
+            ("SUBLET_ENV_X", true),
+            ("PATH", false),
+            ("LD_PRELOAD", false),
+            ("LC_A=B", false),
+            ("", false),
+            ("lang", false),
+        ] {
+            assert_eq!(may_set(name), expected, "{name}");
+        }
+    }
+}
