@@ -1,0 +1,103 @@
+//! Who this host is.
+
+use super::{Result, Store, StoreError, from_json, parse, to_json};
+use rusqlite::OptionalExtension;
+use sublet_model::identity::{PublicKey, Sha256Digest};
+use sublet_model::ids::{AccountId, HostId};
+
+/// Who this host is, and to which market it belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its id in the market.
+    pub host: HostId,
+    /// As the owner calls it.
+    pub name: String,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Base address of the market.
+    pub market: String,
+    /// SHA-256 of the market's certificate; none on loopback.
+    pub fingerprint: Option<Sha256Digest>,
+    /// The key with which the market signs terms: pinned.
+    pub market_key: PublicKey,
+    /// The keys that may sign client certificates now, in OpenSSH's form.
+    pub ssh_ca: Vec<String>,
+    /// The newest session that this host had; 0 for none.
+    pub session: u64,
+}
+
+impl Store {
+    /// Who this host is; none before it joined.
+    pub fn identity(&self) -> Result<Option<Identity>> {
+        const ATTEMPT: &str = "read who this host is";
+        let connection = self.lock();
+        let row = connection
+            .query_row(
+                "select host, name, account, market, fingerprint, market_key, ssh_ca, session from identity",
+                [],
+                |row| {
+                    let texts: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+                    let print: Option<String> = row.get(4)?;
+                    let keys: [String; 2] = [row.get(5)?, row.get(6)?];
+                    Ok((texts, print, keys, row.get::<_, i64>(7)?))
+                },
+            )
+            .optional()
+            .map_err(StoreError::of(ATTEMPT))?;
+        let Some(([host, name, account, market], print, [market_key, ssh_ca], session)) = row else {
+            return Ok(None);
+        };
+        Ok(Some(Identity {
+            host: parse(ATTEMPT, &host)?,
+            name,
+            account: parse(ATTEMPT, &account)?,
+            market,
+            fingerprint: print.map(|p| parse(ATTEMPT, &p)).transpose()?,
+            market_key: parse(ATTEMPT, &market_key)?,
+            ssh_ca: from_json(ATTEMPT, &ssh_ca)?,
+            session: session.unsigned_abs(),
+        }))
+    }
+
+    /// Keeps who this host is. Once.
+    pub fn enrol(&self, identity: &Identity) -> Result<()> {
+        const ATTEMPT: &str = "keep who this host is";
+        let ssh_ca = to_json(ATTEMPT, &identity.ssh_ca)?;
+        self.write(ATTEMPT, |t| {
+            t.execute(
+                "insert into identity (id, host, name, account, market, fingerprint, market_key, ssh_ca, session) \
+                 values (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                rusqlite::params![
+                    identity.host.to_string(),
+                    identity.name,
+                    identity.account.to_string(),
+                    identity.market,
+                    identity.fingerprint.map(|p| p.to_string()),
+                    identity.market_key.to_string(),
+                    ssh_ca,
+                    identity.session as i64,
+                ],
+            )
+            .map(drop)
+            .map_err(StoreError::of(ATTEMPT))
+        })
+    }
+
+    /// Keeps the number of a session, before anything is said in it.
+    pub fn opened_session(&self, session: u64) -> Result<()> {
+        const ATTEMPT: &str = "keep the session's number";
+        self.write(ATTEMPT, |t| {
+            let number = i64::try_from(session).unwrap_or(i64::MAX);
+            t.execute("update identity set session = ?1", [number]).map(drop).map_err(StoreError::of(ATTEMPT))
+        })
+    }
+
+    /// Keeps the keys that may sign client certificates.
+    pub fn set_ssh_ca(&self, keys: &[String]) -> Result<()> {
+        const ATTEMPT: &str = "keep the market's SSH keys";
+        let keys = to_json(ATTEMPT, &keys)?;
+        self.write(ATTEMPT, |t| {
+            t.execute("update identity set ssh_ca = ?1", [keys]).map(drop).map_err(StoreError::of(ATTEMPT))
+        })
+    }
+}
