@@ -1,0 +1,68 @@
+//! Whether what the market wants to run is what was agreed: the host's own check of signed terms.
+//! Whatever is wrong is said in words; nothing of it ever reaches a shell or a command line unchecked.
+
+use crate::reconcile::Policy;
+use sublet_model::ids::PartitionId;
+use sublet_model::image::ImageManifest;
+use sublet_model::partition::Allocation;
+use sublet_model::units::Seconds;
+use sublet_wire::sync::Run;
+
+/// The most bytes of an address of a depot.
+const LONGEST_ADDRESS: usize = 500;
+
+/// Checks everything that has to be right before a generation begins.
+pub fn check_run(partition: PartitionId, has: &Allocation, run: &Run, policy: &Policy) -> Result<(), String> {
+    let refuse_unless = |ok: bool, why: &str| if ok { Ok(()) } else { Err(why.to_string()) };
+    let terms = run.terms.verify(&policy.market_key).map_err(|e| format!("the terms can't be believed: {e}"))?;
+    refuse_unless(terms.host == policy.host, "the terms are for another host")?;
+    refuse_unless(terms.partition == partition, "the terms are for another partition")?;
+    refuse_unless(terms.generation == has.generation, "the terms are of another generation")?;
+    refuse_unless(terms.lease == run.lease, "the terms are for another lease")?;
+    refuse_unless(
+        terms.resources == has.resources && terms.vcpus == has.vcpus,
+        "the allocation is not what the terms say",
+    )?;
+    refuse_unless(has.vcpus <= policy.threads, "this computer has fewer hardware threads")?;
+    refuse_unless(terms.image == run.image.digest(), "the image is not the one of the terms")?;
+    let image = check_image(run)?;
+    refuse_unless(image.arch == policy.arch, "the image is for another architecture")?;
+    refuse_unless(image.minimum_memory <= has.resources.memory, "the image needs more memory than the partition has")?;
+    refuse_unless(image.minimum_vcpus <= has.vcpus, "the image needs more vcpus than the partition has")?;
+    let spans = [run.term_seconds, run.paid_seconds];
+    let span = |s: &Seconds| (Seconds(1)..=Seconds::MAX).contains(s);
+    refuse_unless(spans.iter().all(span), "a term and what is paid for are from a second to ten years")?;
+    let away = (Seconds::ZERO..=Seconds::MAX).contains(&run.release_after_disconnect);
+    refuse_unless(away, "the time to wait for a client is from nothing to ten years")?;
+    refuse_unless(is_hostname(&run.hostname), "the name of the lease can't be a hostname")?;
+    refuse_unless(run.depot.len() <= LONGEST_ADDRESS, "the address of the depot is too long")
+}
+
+/// The manifest of a run, if it can be used.
+pub fn check_image(run: &Run) -> Result<ImageManifest, String> {
+    // Which depot key is behind it was settled by the market: the terms pin this very manifest.
+    let image = run.image.verify(&run.image.key).map_err(|e| format!("the image's manifest can't be believed: {e}"))?;
+    image.check()?;
+    Ok(image)
+}
+
+/// Whether a text can be a guest's name: letters, digits and inner hyphens, at most 63.
+fn is_hostname(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_hostname_is_refused() {
+        assert!(["box", "a-b", "X1", &"a".repeat(63)].into_iter().all(is_hostname));
+        let long = "a".repeat(64);
+        let bad = ["", "-a", "a-", "a b", "a.b", "a,file=/etc/passwd", "a\n", "ä", "a\0", &long];
+        assert!(!bad.into_iter().any(is_hostname));
+    }
+}
