@@ -1,7 +1,24 @@
 //! Logical partition control on the computer of an owner.
 
 pub mod guest_link;
+pub mod ssh;
 pub mod cgroup;
 pub mod guard;
 pub mod qemu;
 pub mod vmm;
+
+pub mod agent;
+pub mod division;
+pub mod images;
+pub mod join;
+pub mod meter;
+pub mod partition;
+pub mod reconcile;
+pub mod store;
+pub mod sync;
+pub mod terms;
+pub mod check;
+pub mod inventory;
+
+#[cfg(test)]
+mod fixtures;

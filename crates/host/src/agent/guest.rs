@@ -1,0 +1,150 @@
+//! The link to a partition's guest: made, kept, made again. A guest that does not answer for a
+//! while is not ended for it: a fork bomb is its client's own use.
+
+use super::shared::{Linked, Shared, Slot};
+use crate::guest_link::{GuestLink, Identity, LinkError};
+use crate::store::Run;
+use crate::vmm::{Machine, Vmm};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use sublet_model::partition::Allocation;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// A guest in use is asked to answer for so long, then asked anew.
+const TRY_FOR: Duration = Duration::from_secs(30);
+/// How often a one-shot lease's first job is asked after, should its end not be heard otherwise.
+const ASK_AFTER_JOB_EVERY: Duration = Duration::from_secs(2);
+
+/// What the guest is told.
+pub fn identity(run: &Run, has: &Allocation) -> Identity {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Identity {
+        lease: run.lease().to_string(),
+        generation: run.generation,
+        hostname: run.wanted.hostname.clone(),
+        wall_clock_micros: since_1970.as_micros() as u64,
+        entropy: sublet_wire::random_bytes::<64>().to_vec(),
+        cpu_millicores: u32::try_from(has.resources.cpu.0).unwrap_or(u32::MAX),
+        vcpus: has.vcpus.into(),
+        memory_mib: has.resources.memory.0.unsigned_abs(),
+        disk_gib: has.resources.disk.0.unsigned_abs(),
+    }
+}
+
+/// Connects to a guest that boots and tells it who it is. Until `deadline` a link that breaks is
+/// made anew: firmware and early kernels may say what is no frame.
+pub async fn meet(run: Run, has: Allocation, socket: PathBuf, deadline: Instant) -> Result<GuestLink, LinkError> {
+    loop {
+        let met = async {
+            let link = GuestLink::connect(&socket, deadline).await?;
+            tokio::time::timeout_at(deadline, link.identify(&identity(&run, &has)))
+                .await
+                .map_err(|_| LinkError::Silent(TRY_FOR))??;
+            Ok(link)
+        };
+        match met.await {
+            Err(LinkError::Gone | LinkError::Broken(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Keeps the link of a ready life up until dropped.
+#[derive(Debug)]
+pub struct Keeper(AbortHandle);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Keeper {
+    /// Starts, with a link if there is one already.
+    pub fn start<V: Vmm>(
+        shared: &Arc<Shared<V>>,
+        slot: &Arc<Slot>,
+        machine: &Machine,
+        kept: Kept,
+        link: Option<GuestLink>,
+    ) -> Self {
+        if let Some(link) = &link {
+            slot.guest.send_replace(Some(kept.linked(link.clone())));
+        }
+        let (shared, slot, socket) = (Arc::clone(shared), Arc::clone(slot), machine.guest_socket());
+        Self(tokio::spawn(keep(shared, slot, socket, kept, link)).abort_handle())
+    }
+}
+
+/// What a keeper knows of its guest.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Whose it is.
+    pub run: Run,
+    /// What it is entitled to.
+    pub has: Allocation,
+    /// As whom a client enters.
+    pub login_user: String,
+}
+
+impl Kept {
+    fn linked(&self, link: GuestLink) -> Linked {
+        let (lease, generation) = (self.run.lease(), self.run.generation);
+        Linked { lease, generation, login_user: self.login_user.clone(), link }
+    }
+}
+
+async fn keep<V: Vmm>(
+    shared: Arc<Shared<V>>,
+    slot: Arc<Slot>,
+    socket: PathBuf,
+    kept: Kept,
+    mut first: Option<GuestLink>,
+) {
+    let partition = kept.run.partition;
+    loop {
+        let link = match first.take() {
+            Some(link) => link,
+            // Told again who it is: the same words change nothing, and another guest refuses them.
+            None => match meet(kept.run.clone(), kept.has, socket.clone(), Instant::now() + TRY_FOR).await {
+                Ok(link) => link,
+                Err(error) => {
+                    tracing::warn!(%partition, %error, "the guest does not answer; it is asked again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            },
+        };
+        slot.guest.send_replace(Some(kept.linked(link.clone())));
+        let error = tokio::select! {
+            error = link.closed() => error,
+            () = ask_after_job(&shared, &kept.run, &link) => return,
+        };
+        slot.guest.send_replace(None);
+        tracing::debug!(%partition, %error, "the link to the guest ended; it is made again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Returns once the first job of a one-shot lease has ended and that was recorded.
+async fn ask_after_job<V: Vmm>(shared: &Arc<Shared<V>>, run: &Run, link: &GuestLink) {
+    if !run.wanted.one_shot {
+        return std::future::pending().await;
+    }
+    let partition = run.partition;
+    loop {
+        let job = shared.db(move |store| Ok(store.live_run(partition)?.and_then(|run| run.job))).await;
+        if let Ok(Some(job)) = job
+            && let Ok(jobs) = link.jobs().await
+            && let Some(state) = jobs.into_iter().find(|state| state.job == job)
+            && state.ended.is_some()
+        {
+            shared.first_job_ended(partition, run.generation).await;
+        }
+        tokio::time::sleep(ASK_AFTER_JOB_EVERY).await;
+    }
+}

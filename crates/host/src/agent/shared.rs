@@ -1,0 +1,201 @@
+//! What the agent's tasks share.
+
+use crate::guest_link::GuestLink;
+use crate::images::Cache;
+use crate::meter::{self, Now};
+use crate::reconcile::{Life, Policy, Seen};
+use crate::store::{Identity, Keys, Run, Stage, Store, StoreError};
+use crate::vmm::{Accelerator, Vmm};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use sublet_model::host::Inventory;
+use sublet_model::ids::{LeaseId, PartitionId};
+use sublet_wire::sync::{Division, Wanted};
+use tokio::sync::watch;
+
+/// How an agent runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What executes guests' instructions.
+    pub accelerator: Accelerator,
+    /// What the computer has.
+    pub inventory: Inventory,
+    /// Within what time a guest must answer.
+    pub boot_deadline: Duration,
+    /// The user of the first partition; the others follow.
+    pub first_uid: u32,
+    /// The one user as whom all partitions run, where the agent may not change users.
+    pub run_as: Option<(u32, u32)>,
+    /// Where clients reach the SSH server.
+    pub dial: String,
+}
+
+/// A guest that answered.
+#[derive(Debug, Clone)]
+pub struct Linked {
+    /// For which lease.
+    pub lease: LeaseId,
+    /// Of which generation.
+    pub generation: u64,
+    /// As whom a client enters.
+    pub login_user: String,
+    /// The link.
+    pub link: GuestLink,
+}
+
+/// What is only known while the agent lives, of one partition.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// Raised when its record was changed by somebody else than its worker.
+    pub changed: watch::Sender<u64>,
+    /// Its guest, while it answers.
+    pub guest: watch::Sender<Option<Linked>>,
+    /// Of which generation the end is told, and the end itself, in words, once it came.
+    ended: Mutex<Option<(u64, watch::Sender<Option<String>>)>>,
+    /// Whether its worker has looked at it since the agent started.
+    pub looked: watch::Sender<bool>,
+    pub(super) worker: Mutex<Option<tokio::task::AbortHandle>>,
+}
+
+impl Slot {
+    /// Has its worker look again.
+    pub fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Tells of the end of a generation.
+    pub fn end_of(&self, generation: u64) -> watch::Receiver<Option<String>> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*ended {
+            Some((known, end)) if *known == generation => end.subscribe(),
+            _ => {
+                // Whoever still listens to an older generation hears its sender go.
+                let end = watch::Sender::new(None);
+                let told = end.subscribe();
+                *ended = Some((generation, end));
+                told
+            }
+        }
+    }
+
+    /// Says that a generation has ended: its sessions close.
+    pub fn say_end(&self, generation: u64, words: String) {
+        self.end_of(generation);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, end)) = &*ended {
+            end.send_if_modified(|said| {
+                let first = said.is_none();
+                said.get_or_insert(words);
+                first
+            });
+        }
+    }
+}
+
+/// What the agent's tasks share.
+#[derive(Debug)]
+pub struct Shared<V> {
+    /// What is known for certain.
+    pub store: Store,
+    /// The host's keys.
+    pub keys: Keys,
+    /// Who this is.
+    pub identity: Identity,
+    /// How it runs.
+    pub config: Config,
+    /// What runs partitions.
+    pub vmm: V,
+    /// Images.
+    pub cache: Cache,
+    /// Which start of the computer this is.
+    pub boot_id: String,
+    /// Raised when the market should hear something at once.
+    pub news: watch::Sender<u64>,
+    /// The keys that may sign client certificates now.
+    pub ssh_ca: watch::Sender<Vec<String>>,
+    /// The newest plan, none before the first; held while one is carried out.
+    pub plan: tokio::sync::Mutex<Option<Vec<Wanted>>>,
+    pub(super) slots: Mutex<BTreeMap<PartitionId, Arc<Slot>>>,
+    pub(super) refusals: Mutex<BTreeMap<PartitionId, String>>,
+}
+
+/// Where a partition's run directory is.
+pub(super) fn run_dir(state: &std::path::Path, place: u32) -> PathBuf {
+    state.join("run").join(place.to_string())
+}
+
+impl<V: Vmm> Shared<V> {
+    /// Uses the store where blocking does no harm.
+    pub async fn db<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// Has the market hear what changed.
+    pub fn tell(&self) {
+        self.news.send_modify(|count| *count += 1);
+    }
+
+    /// What the owner and this computer allow now.
+    pub fn policy(&self, division: &Division) -> Policy {
+        let inventory = &self.config.inventory;
+        Policy {
+            host: self.identity.host,
+            market_key: self.identity.market_key,
+            arch: inventory.arch.clone(),
+            threads: inventory.threads,
+            lendable: crate::division::lendable(inventory, division.keep),
+            partitions: Policy::partitions_of(division),
+        }
+    }
+
+    /// Every partition as it is recorded.
+    pub fn seen(store: &Store) -> Result<Vec<Seen>, StoreError> {
+        let (applied, gone, runs) = (store.applied()?, store.gone()?, store.live_runs()?);
+        let life = |id: &PartitionId, generation: u64| match runs.iter().find(|r| r.partition == *id) {
+            Some(run) => Life::Held {
+                lease: run.lease(),
+                term: run.term,
+                paid: run.paid,
+                stopping: run.stage >= Stage::Stopping,
+            },
+            None => match gone.get(id).filter(|g| g.generation >= generation) {
+                Some(gone) => Life::Gone { acknowledged: gone.acknowledged },
+                None => Life::Idle,
+            },
+        };
+        let seen = applied.into_iter();
+        Ok(seen.map(|(partition, applied)| Seen { partition, applied, life: life(&partition, applied.generation) }).collect())
+    }
+
+    /// What the meter of a run shows now.
+    pub fn metered(&self, run: &Run) -> sublet_model::units::Seconds {
+        meter::seconds(run, &self.boot_id, Now::read().mono_us)
+    }
+
+    pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends every worker; partitions go on.
+    pub(super) fn end_workers(&self) {
+        for slot in Self::lock(&self.slots).values() {
+            if let Some(worker) = Self::lock(&slot.worker).take() {
+                worker.abort();
+            }
+        }
+    }
+
+    /// A partition's slot, if it has one.
+    pub fn known_slot(&self, partition: PartitionId) -> Option<Arc<Slot>> {
+        Self::lock(&self.slots).get(&partition).cloned()
+    }
+}

@@ -1,0 +1,214 @@
+//! Speaks with the market: one call at a time, held by the market while there is no news, given
+//! up and made again at once when there is news here.
+
+use super::shared::Shared;
+use crate::meter::{Now, RECEIPT_EVERY};
+use crate::store::{NewReceipt, Stage, StoreError};
+use crate::sync::{self, Live};
+use crate::terms::check_image;
+use crate::vmm::Vmm;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use sublet_model::units::Timestamp;
+use sublet_wire::client::{Client, ClientError, HostSession};
+use sublet_wire::problem::Kind;
+use sublet_wire::sync::{SyncAnswer, SyncRequest};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The first pause after a market that can't be reached; it doubles.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pause after the market refused this host's session: a person has to act.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// A call is not given up for news before it had this long to be answered: else a busy host
+/// would never hear an answer.
+const LEAST_CALL: Duration = Duration::from_millis(30);
+
+/// Why a round gave nothing.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Refused(#[from] sync::Refused),
+}
+
+impl RoundError {
+    fn refuses_session(&self) -> bool {
+        let Self::Client(error) = self else { return false };
+        matches!(error.kind(), Some(Kind::SessionRefused | Kind::Unauthenticated | Kind::NotFound | Kind::Forbidden))
+    }
+}
+
+struct SyncLoop<V: Vmm> {
+    shared: Arc<Shared<V>>,
+    client: Client,
+    news: watch::Receiver<u64>,
+    session: Option<HostSession>,
+    plan_version: u64,
+    said: BTreeSet<String>,
+    ssh_ca: Vec<String>,
+}
+
+/// Speaks with the market for ever.
+pub async fn run<V: Vmm>(shared: Arc<Shared<V>>, client: Client) {
+    let news = shared.news.subscribe();
+    let ssh_ca = shared.ssh_ca.borrow().clone();
+    let mut this =
+        SyncLoop { shared, client, news, session: None, plan_version: 0, said: BTreeSet::new(), ssh_ca };
+    let mut pause = SHORTEST_PAUSE;
+    let mut refused_before = false;
+    loop {
+        match this.round().await {
+            Ok(()) => (pause, refused_before) = (SHORTEST_PAUSE, false),
+            Err(error) if error.refuses_session() => {
+                this.session = None;
+                if refused_before {
+                    this.say_refused(&error);
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                refused_before = true;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no word from the market; partitions go on, and this is tried again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+impl<V: Vmm> SyncLoop<V> {
+    fn say_refused(&self, error: &RoundError) {
+        tracing::error!(
+            %error,
+            state = %self.shared.store.state().display(),
+            "the market refuses this host. Either another agent speaks with this host's key (a copy of the state \
+             directory?): stop the copy, and if it is not yours, tell the operator that the key is stolen. Or this \
+             state directory is an old copy: put the newest one back. What runs here goes on to its paid end."
+        );
+    }
+
+    /// One call and what follows from it.
+    async fn round(&mut self) -> Result<(), RoundError> {
+        if self.session.is_none() {
+            self.open().await?;
+        }
+        self.news.borrow_and_update();
+        let request = self.request().await?;
+        let Some(answer) = self.call(&request).await? else { return Ok(()) };
+        self.take(answer).await
+    }
+
+    async fn open(&mut self) -> Result<(), RoundError> {
+        let identity = self.shared.db(|store| store.identity()).await?;
+        let last = identity.map_or(self.shared.identity.session, |i| i.session);
+        let host = self.shared.identity.host;
+        let session = HostSession::open(&self.client, host, &self.shared.keys.identity, last).await?;
+        let number = session.session();
+        // Before anything is said in it: a copy of this disk, or an older one, would not know it.
+        self.shared.db(move |store| store.opened_session(number)).await?;
+        tracing::info!(%host, session = number, market = self.client.base(), "session open");
+        self.receipt_session_change().await?;
+        (self.session, self.plan_version) = (Some(session), 0);
+        Ok(())
+    }
+
+    async fn receipt_session_change(&self) -> Result<(), StoreError> {
+        let (boot_id, now) = (self.shared.boot_id.clone(), Now::read());
+        let key = self.shared.keys.identity.clone();
+        self.shared
+            .db(move |store| {
+                for run in store.live_runs()?.into_iter().filter(|run| run.stage == Stage::Ready) {
+                    let seconds = crate::meter::seconds(&run, &boot_id, now.mono_us);
+                    if seconds < RECEIPT_EVERY {
+                        continue;
+                    }
+                    let (lease, generation) = (run.lease(), run.generation);
+                    store.add_receipt(&NewReceipt { lease, generation, seconds, cpu_used_ms: 0, last: false }, &key)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn request(&self) -> Result<SyncRequest, StoreError> {
+        let (shared, plan_version) = (Arc::clone(&self.shared), self.plan_version);
+        self.shared
+            .db(move |store| {
+                let refusals = Shared::<V>::lock(&shared.refusals).clone();
+                let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let live = Live {
+                    inventory: &shared.config.inventory,
+                    dial: &shared.config.dial,
+                    boot_id: &shared.boot_id,
+                    mono_us: Now::read().mono_us,
+                    wall_clock: Timestamp(wall_clock.as_micros() as i64),
+                    refusals: &refusals,
+                    plan_version,
+                };
+                sync::request(store, &live, |run| {
+                    let boot = check_image(&run.wanted).map(|image| image.boot);
+                    boot.map_or((0, 0), |boot| {
+                        (shared.cache.done(&boot), boot.blobs().iter().map(|(_, blob)| blob.bytes).sum())
+                    })
+                })
+            })
+            .await
+    }
+
+    /// The market's answer; none if there was news here before it came.
+    async fn call(&mut self, request: &SyncRequest) -> Result<Option<SyncAnswer>, RoundError> {
+        let Some(session) = &mut self.session else { return Ok(None) };
+        let begun = Instant::now();
+        let call = session.sync(request);
+        tokio::pin!(call);
+        tokio::select! {
+            biased;
+            answer = &mut call => return Ok(Some(answer?)),
+            _ = self.news.changed() => {}
+        }
+        match tokio::time::timeout_at(begun + LEAST_CALL, call).await {
+            Ok(answer) => Ok(Some(answer?)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn take(&mut self, mut answer: SyncAnswer) -> Result<(), RoundError> {
+        sync::check(&mut answer)?;
+        self.say(&answer);
+        if !answer.acknowledged.is_empty() {
+            let acknowledged = std::mem::take(&mut answer.acknowledged);
+            self.shared
+                .db(move |store| {
+                    store.acknowledge(&acknowledged)?;
+                    store.prune()
+                })
+                .await?;
+        }
+        if answer.ssh_ca != self.ssh_ca {
+            let keys = answer.ssh_ca.clone();
+            self.shared.db(move |store| store.set_ssh_ca(&keys)).await?;
+            self.ssh_ca.clone_from(&answer.ssh_ca);
+            self.shared.ssh_ca.send_replace(answer.ssh_ca);
+        }
+        self.shared.follow(answer.plan).await?;
+        self.plan_version = answer.plan_version;
+        Ok(())
+    }
+
+    /// Says each new word of the market once.
+    fn say(&mut self, answer: &SyncAnswer) {
+        let refused = answer.division_refused.iter().map(|w| format!("the division is refused: {w}"));
+        let words: BTreeSet<String> = answer.warnings.iter().cloned().chain(refused).collect();
+        for new in words.difference(&self.said) {
+            tracing::warn!("the market says: {new}");
+        }
+        self.said = words;
+    }
+}

@@ -1,0 +1,88 @@
+//! What happens by itself: meters are kept, receipts are written, the owner's words are noticed.
+
+use super::shared::Shared;
+use crate::meter::{self, KEPT_EVERY, Now};
+use crate::store::{NewReceipt, Run, Stage, StoreError};
+use crate::vmm::{Machine, Vmm};
+use std::sync::Arc;
+use std::time::Duration;
+use sublet_model::units::Seconds;
+
+/// How often the owner's commands are looked for.
+const LOOK_FOR_OWNER_EVERY: Duration = Duration::from_millis(100);
+
+/// Keeps the meters durably and writes receipts, for ever.
+pub async fn meters<V: Vmm>(shared: Arc<Shared<V>>) {
+    let mut tick = tokio::time::interval(KEPT_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = keep(&shared).await {
+            tracing::error!(%error, "the meters could not be kept; this is tried again");
+        }
+    }
+}
+
+async fn keep<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<(), StoreError> {
+    let (boot_id, now) = (shared.boot_id.clone(), Now::read());
+    let metered = move |run: Run| {
+        let seconds = meter::seconds(&run, &boot_id, now.mono_us);
+        (run, seconds)
+    };
+    let due = shared
+        .db(move |store| {
+            let ready = store.live_runs()?.into_iter().filter(|run| run.stage == Stage::Ready);
+            let meters: Vec<(Run, Seconds)> = ready.map(metered).collect();
+            if !meters.is_empty() {
+                store.progress(&meters)?;
+            }
+            let mut due = Vec::new();
+            for (run, seconds) in meters {
+                let receipted = store.chain_end(run.lease())?.map(|end| end.seconds);
+                if meter::receipt_is_due(receipted, seconds, store.waiting_receipts(run.lease())?) {
+                    due.push((run, seconds));
+                }
+            }
+            Ok(due)
+        })
+        .await?;
+    for (run, seconds) in due {
+        let cpu_used_ms = used(shared, &run).await;
+        let (lease, generation) = (run.lease(), run.generation);
+        let receipt = NewReceipt { lease, generation, seconds, cpu_used_ms, last: false };
+        let key = shared.keys.identity.clone();
+        shared.db(move |store| store.add_receipt(&receipt, &key)).await?;
+    }
+    Ok(())
+}
+
+/// Processor time really used; for information, so none where it can't be read.
+async fn used<V: Vmm>(shared: &Arc<Shared<V>>, run: &Run) -> i64 {
+    let (partition, first) = (run.partition, shared.config.first_uid);
+    let Ok(place) = shared.db(move |store| store.place(partition, first, super::users::exists)).await else {
+        return 0;
+    };
+    let run_dir = super::shared::run_dir(shared.store.state(), place.number);
+    let machine = Machine { partition, generation: run.generation, uuid: run.uuid, run_dir };
+    shared.vmm.usage(&machine).await.map_or(0, |used| (used.cpu_nanoseconds / 1_000_000) as i64)
+}
+
+/// Notices what the owner's commands wrote, for ever.
+pub async fn owner<V: Vmm>(shared: Arc<Shared<V>>) {
+    let mut known = shared.db(|store| store.foreign_writes()).await.ok();
+    let mut tick = tokio::time::interval(LOOK_FOR_OWNER_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let now = shared.db(|store| store.foreign_writes()).await.ok();
+        if now == known {
+            continue;
+        }
+        known = now;
+        shared.tell();
+        if let Err(error) = shared.follow_again().await {
+            tracing::error!(%error, "the owner's word could not be followed; this is tried again");
+            known = None;
+        }
+    }
+}
