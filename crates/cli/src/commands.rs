@@ -1,0 +1,56 @@
+//! One file a command.
+
+pub mod access;
+pub mod account;
+pub mod admin;
+pub mod completions;
+pub mod context;
+pub mod depot;
+pub mod host;
+pub mod image;
+pub mod lease;
+mod leasing;
+pub mod market;
+mod needs;
+pub mod rent;
+pub mod run;
+pub mod search;
+pub mod statement;
+mod stop;
+pub mod token;
+pub mod user;
+
+use crate::api::Market;
+use crate::args::{Command, Global};
+use std::process::ExitCode;
+
+/// Does what a command says.
+pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
+    let market = || Market::open(&global.asked());
+    let format = global.output;
+    match command {
+        Command::Search(search) => return search.run(&market()?, format).await,
+        Command::Run(run) => return run.run(&market()?, global.verbose > 0).await,
+        Command::Rent(rent) => return rent.run(&market()?, format).await,
+        Command::Ssh(ssh) => return ssh.run(&market()?).await,
+        Command::Release(release) => return release.run(&market()?, format).await,
+        Command::Host(host) => return host.run(&global).await,
+        Command::Lease(lease) => lease.run(&market()?, format).await?,
+        Command::Extend(extend) => extend.run(&market()?, format).await?,
+        Command::Statement(statement) => statement.run(&market()?, format).await?,
+        Command::Login(login) => login.run(&global).await?,
+        Command::Context(contexts) => contexts.run(format)?,
+        Command::Whoami => context::whoami(&market()?, format).await?,
+        Command::Image(image) => image.run(&global).await?,
+        Command::Depot(depot) => return depot.run().await,
+        Command::Market(market) => market.run(format).await?,
+        Command::Account(account) => account.run(&market()?, format).await?,
+        Command::User(user) => user.run(&market()?, format).await?,
+        Command::Token(token) => token.run(&market()?, format).await?,
+        Command::Admin(admin) => admin.run(&market()?, format).await?,
+        Command::Completions(completions) => completions.run()?,
+        // Taken care of in `main`, before there is a runtime.
+        Command::Guard(guard) => return host::guard::run(guard),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,142 @@
+//! What an owner writes about amounts: `1cpu,2GiB`, `small=cpu:0.5..2,memory:512MiB`,
+//! `cpu=0.008,memory=0.001`.
+
+use sublet_host::division::Asked;
+use sublet_model::billing::PriceList;
+use sublet_model::offer::Audience;
+use sublet_model::partition::Profile;
+use sublet_model::resources::Resources;
+use sublet_model::units::{Seconds, parse_cpu, parse_disk, parse_memory, parse_micros, parse_price};
+
+/// What the owner keeps: `1cpu,2GiB`, and disk as `disk:20GiB`.
+pub fn keep(text: &str) -> Result<Resources, String> {
+    let mut keep = Resources::ZERO;
+    for part in text.split(',').map(str::trim) {
+        match part.split_once(':') {
+            Some((dimension, amount)) => set(&mut keep, dimension, amount)?,
+            None if part.ends_with("iB") => keep.memory = parse_memory(part).map_err(|e| e.to_string())?,
+            None => {
+                keep.cpu = parse_cpu(part)
+                    .map_err(|_| format!("{part:?} is neither cpu such as 1cpu nor memory such as 2GiB"))?
+            }
+        }
+    }
+    Ok(keep)
+}
+
+fn set(to: &mut Resources, dimension: &str, amount: &str) -> Result<(), String> {
+    match dimension {
+        "cpu" => to.cpu = parse_cpu(amount).map_err(|e| e.to_string())?,
+        "memory" => to.memory = parse_memory(amount).map_err(|e| e.to_string())?,
+        "disk" => to.disk = parse_disk(amount).map_err(|e| e.to_string())?,
+        other => return Err(format!("{other:?} is not cpu, memory or disk")),
+    }
+    Ok(())
+}
+
+/// One partition: `name=cpu:1,memory:512MiB` is of one size, `cpu:0.5..2` may be shaped between
+/// these, `cpu:0.5..1..2` also says to what it returns when idle.
+pub fn partition(text: &str) -> Result<Asked, String> {
+    let (name, amounts) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=cpu:…,memory:…"))?;
+    let mut profile = Profile { min: Resources::ZERO, desired: Resources::ZERO, max: Resources::ZERO };
+    for part in amounts.split(',').map(str::trim) {
+        let (dimension, range) = part.split_once(':').ok_or_else(|| format!("{part:?} is not such as cpu:1"))?;
+        let bounds: Vec<&str> = range.split("..").collect();
+        let (min, desired, max) = match bounds[..] {
+            [one] => (one, one, one),
+            [min, max] => (min, max, max),
+            [min, desired, max] => (min, desired, max),
+            _ => return Err(format!("{range:?} is not MIN..MAX or MIN..DESIRED..MAX")),
+        };
+        set(&mut profile.min, dimension, min)?;
+        set(&mut profile.desired, dimension, desired)?;
+        set(&mut profile.max, dimension, max)?;
+    }
+    profile.check().map_err(|e| e.to_string())?;
+    Ok(Asked { name: name.into(), profile, lendable: true })
+}
+
+/// A price list: `cpu=0.008,memory=0.001,disk=0.0001,flat=0.01,setup=0.0001`. What is not named is free.
+pub fn prices(text: &str) -> Result<PriceList, String> {
+    let mut prices = PriceList::default();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (what, amount) = part.split_once('=').ok_or_else(|| format!("{part:?} is not such as cpu=0.008"))?;
+        let hourly = || parse_price(amount).map_err(|e| format!("{what}: {e}"));
+        match what {
+            "cpu" => prices.cpu = hourly()?,
+            "memory" => prices.memory = hourly()?,
+            "disk" => prices.disk = hourly()?,
+            "flat" => prices.flat = hourly()?,
+            "setup" => prices.setup = parse_micros(amount).map_err(|e| format!("setup: {e}"))?,
+            other => return Err(format!("{other:?} has no price: cpu, memory, disk, flat and setup have")),
+        }
+    }
+    Ok(prices)
+}
+
+/// Shortest and longest term: `1m..7d`.
+pub fn terms(text: &str) -> Result<(Seconds, Seconds), String> {
+    let (shortest, longest) = text.split_once("..").ok_or_else(|| format!("{text:?} is not such as 1m..7d"))?;
+    Ok((crate::values::seconds(shortest)?, crate::values::seconds(longest)?))
+}
+
+/// `everyone`, `own`, or ids of accounts with commas.
+pub fn audience(text: &str) -> Result<Audience, String> {
+    match text {
+        "everyone" => Ok(Audience::Everyone),
+        "own" => Ok(Audience::Own),
+        ids => {
+            let ids = ids.split(',').map(|id| id.trim().parse()).collect::<Result<_, _>>();
+            ids.map(Audience::Accounts).map_err(|e| format!("neither everyone nor own, and {e}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sublet_model::units::{GiB, MiB, Micros, MicrosPerHour, Millicores};
+
+    #[test]
+    fn what_is_kept() {
+        let kept = |cpu, memory, disk| Resources { cpu: Millicores(cpu), memory: MiB(memory), disk: GiB(disk) };
+        assert_eq!(keep("1cpu,2GiB"), Ok(kept(1000, 2048, 0)));
+        assert_eq!(keep("0.5cpu, 512MiB, disk:20GiB"), Ok(kept(500, 512, 20)));
+        assert_eq!(keep("500m"), Ok(kept(500, 0, 0)));
+        for bad in ["", "2GB", "cpu:x", "ram:2GiB", "1cpu;2GiB", "-1cpu"] {
+            assert!(keep(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn partitions_are_fixed_or_elastic() {
+        let fixed = partition("small=cpu:0.7,memory:512MiB").unwrap();
+        assert_eq!((fixed.name.as_str(), fixed.lendable), ("small", true));
+        assert_eq!(fixed.profile.min, fixed.profile.max);
+        let elastic = partition("big=cpu:0.5..1..2,memory:256MiB..4GiB,disk:0GiB..10GiB").unwrap().profile;
+        assert_eq!([elastic.min.cpu, elastic.desired.cpu, elastic.max.cpu], [500, 1000, 2000].map(Millicores));
+        assert_eq!([elastic.min.memory, elastic.desired.memory, elastic.max.memory], [256, 4096, 4096].map(MiB));
+        for bad in ["small", "small=", "small=cpu:1", "s=cpu:2..1,memory:1GiB", "s=cpu:1..2..3..4,memory:1GiB", "s=x:1"]
+        {
+            assert!(partition(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn prices_name_their_dimension() {
+        let list = prices("cpu=0.008,memory=0.001/h,setup=0.0001").unwrap();
+        assert_eq!((list.cpu, list.memory, list.setup), (MicrosPerHour(8000), MicrosPerHour(1000), Micros(100)));
+        assert_eq!(prices(""), Ok(PriceList::default()), "nothing is legal");
+        for bad in ["0.008", "cpu=-1", "ram=1", "cpu=0.0000001", "cpu=1e3"] {
+            assert!(prices(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn terms_and_audiences() {
+        assert_eq!(terms("1m..7d"), Ok((Seconds(60), Seconds(7 * 86_400))));
+        assert!(terms("1m").is_err() && terms("x..y").is_err());
+        assert_eq!(audience("own"), Ok(Audience::Own));
+        assert!(audience("physics").is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! `sublet lease list|show`, `sublet extend`, `sublet release`
+
+use super::leasing::{self, Patience};
+use crate::api::Market;
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Format, Rows, at, facts, span};
+use crate::progress::{self, Progress};
+use crate::values;
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use std::process::ExitCode;
+use std::time::Duration;
+use sublet_model::units::{Seconds, Timestamp};
+use sublet_wire::api::{LeaseView, Timeline};
+
+/// Look at leases.
+#[derive(Debug, Subcommand)]
+pub enum Lease {
+    /// Your leases; the running ones, or all
+    #[command(visible_alias = "ls")]
+    List {
+        /// Those that ended too
+        #[arg(long)]
+        all: bool,
+    },
+    /// One lease: where it stands, what it costs, what happened when
+    Show {
+        /// Name or id of the lease
+        #[arg(value_parser = values::reference)]
+        lease: String,
+    },
+}
+
+/// Make a lease last longer.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sublet extend box 1h")]
+pub struct Extend {
+    /// Name or id of the lease
+    #[arg(value_parser = values::reference)]
+    lease: String,
+    /// By how much, such as 1h
+    #[arg(value_parser = values::seconds)]
+    by: Seconds,
+}
+
+/// Give a lease back. Waits until the host says that it is stopped and wiped, then prints the bill.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sublet release box")]
+pub struct Release {
+    /// Name or id of the lease
+    #[arg(value_parser = values::reference)]
+    lease: String,
+    /// Come back at once, while it still stops
+    #[arg(long)]
+    no_wait: bool,
+    /// Wait no longer than this; it goes on stopping all the same
+    #[arg(long, value_parser = values::patience, value_name = "SPAN", default_value = "2m", conflicts_with = "no_wait")]
+    timeout: Duration,
+}
+
+impl Lease {
+    /// Prints what was asked for.
+    pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<()> {
+        match self {
+            Self::List { all } => {
+                let leases = market.leases(all).await.context("failed to list leases")?;
+                if format == Format::Json {
+                    return output::json(&leases);
+                }
+                table(&leases)
+            }
+            Self::Show { lease } => {
+                let lease = market.lease(&lease).await.with_context(|| format!("failed to show {lease}"))?;
+                print_lease(&lease, format)
+            }
+        }
+    }
+}
+
+impl Extend {
+    /// Prints the lease with its new term.
+    pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<()> {
+        let extend = sublet_wire::api::Extend { by: self.by };
+        let lease =
+            market.extend(&self.lease, &extend).await.with_context(|| format!("failed to extend {}", self.lease))?;
+        print_lease(&lease, format)
+    }
+}
+
+impl Release {
+    /// Prints the bill.
+    pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
+        let attempt = || format!("failed to release {}", self.lease);
+        let mut lease = market.release(&self.lease).await.with_context(attempt)?;
+        if !self.no_wait {
+            let progress = Progress::start(format!("{}: stopping and wiping", lease.name));
+            lease = leasing::until_ended(market, lease, &progress, Patience::new(Some(self.timeout))).await?;
+        }
+        if format == Format::Json {
+            output::json(&lease)?;
+        } else if lease.state.holds_slot() {
+            output::print(&format!("{}: {}", lease.name, progress::step(&lease)))?;
+        } else {
+            let bill = leasing::bill(market, lease.id).await;
+            output::print(&output::clean(&leasing::summary(&lease, bill.as_ref())))?;
+        }
+        if !self.no_wait && lease.state.holds_slot() {
+            let lost = Failure::new(Exit::Failed, format!("the host of {} is not heard of", lease.name));
+            return Err(lost.advise("you pay no more than the last receipt says; `sublet statement` shows it").into());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(leases: &[LeaseView]) -> anyhow::Result<()> {
+    let headings = ["name", "state", "host", "image", "cpu", "memory", "used", "cost", "ends", "id"];
+    let mut rows = Rows::new(&headings, "no leases; `sublet rent` makes one").right(&[4, 5, 6, 7]);
+    for lease in leases {
+        let state = lease.state.reason().map_or_else(
+            || progress::step(lease),
+            |r| {
+                let ended = if lease.state.holds_slot() { "stopping" } else { "ended" };
+                format!("{ended}: {r}")
+            },
+        );
+        rows.row(vec![
+            lease.name.clone(),
+            state,
+            lease.host_name.clone(),
+            lease.image.clone(),
+            lease.resources.cpu.to_string(),
+            lease.resources.memory.to_string(),
+            lease.seconds.to_string(),
+            lease.cost_so_far.to_string(),
+            at(lease.ends_at),
+            lease.id.to_string(),
+        ]);
+    }
+    rows.print()
+}
+
+/// One lease with its timeline.
+pub fn print_lease(lease: &LeaseView, format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return output::json(lease);
+    }
+    let mut all = vec![("lease", lease.id.to_string()), ("name", lease.name.clone()), ("state", progress::step(lease))];
+    if let Some(reason) = lease.state.reason() {
+        all.push(("reason", reason.to_string()));
+    }
+    all.extend(lease.detail.clone().map(|detail| ("detail", detail)));
+    all.extend(lease.explanation.clone().map(|words| ("what to do", words)));
+    all.extend([
+        ("partition", format!("{} of {} (generation {})", lease.partition_name, lease.host_name, lease.generation)),
+        ("allocation", format!("{}, {} vcpus; locked while leased", lease.resources, lease.vcpus)),
+        ("image", lease.image.clone()),
+        ("price", lease.hourly.to_string()),
+        ("term", format!("{} from ready", lease.term)),
+        ("used", format!("{}, {}", lease.seconds, lease.cost_so_far)),
+        ("ends", at(lease.ends_at)),
+    ]);
+    facts(&all)?;
+    timeline(&lease.timeline)
+}
+
+/// What happened when, and how long each step took.
+fn timeline(timeline: &Timeline) -> anyhow::Result<()> {
+    let lines = timeline_lines(timeline);
+    if !lines.is_empty() {
+        output::print(&format!("timeline:\n{}", lines.join("\n")))?;
+    }
+    Ok(())
+}
+
+fn timeline_lines(timeline: &Timeline) -> Vec<String> {
+    let t = timeline;
+    let steps = [
+        ("granted", t.granted_at),
+        ("fetched", t.fetched_at),
+        ("booted", t.booted_at),
+        ("ready", t.ready_at),
+        ("first contact", t.contact_at),
+        ("stopped", t.stopped_at),
+        ("ended", t.ended_at),
+    ];
+    let mut happened: Vec<(&str, Timestamp)> =
+        steps.into_iter().filter_map(|(name, at)| at.map(|at| (name, at))).collect();
+    // A contact may be heard of late: the order is that of the clock.
+    happened.sort_by_key(|(_, at)| *at);
+    let mut before = None;
+    let line = |(name, at): (&str, Timestamp)| {
+        let since = before.replace(at).map_or(String::new(), |b: Timestamp| format!("  +{}", span(at.0 - b.0)));
+        format!("  {name:14} {}{since}", exact(at))
+    };
+    happened.into_iter().map(line).collect()
+}
+
+/// With milliseconds, for steps are shorter than a second.
+fn exact(at: Timestamp) -> String {
+    let whole = at.to_string();
+    let millis = at.0.rem_euclid(1_000_000) / 1000;
+    whole.strip_suffix('Z').map_or(whole.clone(), |bare| format!("{bare}.{millis:03}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeline_shows_how_long_each_step_took() {
+        let at = |millis: i64| Some(Timestamp(millis * 1000));
+        let timeline =
+            Timeline { granted_at: at(1000), booted_at: at(1094), ready_at: at(3500), ..Timeline::default() };
+        assert_eq!(
+            timeline_lines(&timeline),
+            [
+                "  granted        1970-01-01T00:00:01.000Z",
+                "  booted         1970-01-01T00:00:01.094Z  +0.094s",
+                "  ready          1970-01-01T00:00:03.500Z  +2.406s",
+            ]
+        );
+    }
+}

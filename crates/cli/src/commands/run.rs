@@ -1,0 +1,255 @@
+//! `sublet run`: rent, boot, run, collect, release, in one.
+//!
+//! `ssh` starts the moment the lease is granted: the host holds the command until the guest is
+//! ready, so that the handshake hides behind the boot.
+
+use super::leasing::{self, Patience, Rented};
+use super::needs::Needs;
+use crate::api::Market;
+use crate::failure::{Exit, Failure};
+use crate::output::say;
+use crate::progress::Progress;
+use crate::ssh::{self, ClientKey, Ended, Invocation, Pass};
+use crate::values;
+use clap::Args;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use sublet_model::lease::EndReason;
+use sublet_wire::api::LeaseView;
+
+/// Run one command in a partition of its own. Streams pass through, the exit status is the
+/// command's own, and the lease ends with it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  sublet run --os debian -- uname -a\n  sublet run --cpu 2 --os debian -- sha256sum < big.file\n  sublet run --lease box -- df -h"
+)]
+pub struct Run {
+    #[command(flatten)]
+    needs: Needs,
+    /// In this lease, which goes on afterwards, instead of a new one
+    #[arg(long, value_parser = values::reference, value_name = "LEASE")]
+    lease: Option<String>,
+    /// What to call the new lease [default: made up]
+    #[arg(long, value_parser = values::name, conflicts_with = "lease")]
+    name: Option<String>,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// The command and its arguments, after --; a single word is a line for the shell
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// A refusal at the door within this time is tried again: the host may hear of the grant a
+/// moment after we do.
+const DOOR: Duration = Duration::from_secs(15);
+/// After the way broke: how long the reason may take to reach the market.
+const REASON: Duration = Duration::from_secs(3);
+/// How long the summary waits for the bill to be final.
+const SETTLING: Duration = Duration::from_secs(20);
+
+impl Run {
+    /// Runs it; the exit code is the guest's.
+    pub async fn run(self, market: &Market, verbose: bool) -> anyhow::Result<ExitCode> {
+        ssh::available()?;
+        match &self.lease {
+            Some(which) => self.in_lease(market, which).await,
+            None => self.in_new_lease(market, verbose).await,
+        }
+    }
+
+    fn invocation(&self) -> Invocation {
+        Invocation { terminal: Some(self.tty), command: Some(ssh::shell_line(&self.command)), log: None }
+    }
+
+    async fn in_lease(&self, market: &Market, which: &str) -> anyhow::Result<ExitCode> {
+        let (pass, key) = leasing::pass_of(market, which).await?;
+        enter(market, &pass, &key, self.invocation()).await
+    }
+
+    async fn in_new_lease(&self, market: &Market, verbose: bool) -> anyhow::Result<ExitCode> {
+        let started = Instant::now();
+        let rented = leasing::rent(market, &self.needs, self.name.clone(), true).await?;
+        let progress =
+            Arc::new(Progress::start(format!("{}: granted on {}", rented.lease.name, rented.lease.host_name)));
+        let ended = self.at_the_door(market, &rented, &progress).await;
+        progress.clear();
+        let lease = rented.lease;
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                leave(market, &lease).await;
+                return Err(error);
+            }
+        };
+        let seen = match ended {
+            Ended::Stopped(_) => leave(market, &lease).await,
+            // The host sees a partition's end first; the market knows the reason a moment later.
+            Ended::Broken(_) | Ended::Exited(255) => {
+                let seen = leasing::reason_within(market, lease.id, REASON).await;
+                if seen.as_ref().is_none_or(|lease| lease.state.is_wanted()) {
+                    leave(market, &lease).await;
+                }
+                seen
+            }
+            Ended::Exited(_) => None,
+        };
+        if verbose || std::io::stderr().is_terminal() {
+            say_bill(market, lease, started).await;
+        }
+        conclude(ended, seen)
+    }
+
+    /// Calls `ssh`, again while the host does not know the lease yet.
+    async fn at_the_door(&self, market: &Market, rented: &Rented, progress: &Arc<Progress>) -> anyhow::Result<Ended> {
+        let Rented { lease, pass, key } = rented;
+        if self.tty {
+            // A terminal of the guest and a progress line can't share a screen.
+            leasing::until_ready(market, lease.clone(), progress, Patience::new(None)).await?;
+            progress.clear();
+        }
+        let watch = async {
+            let seen = leasing::beyond_granted(market, lease.clone(), progress, Patience::new(None)).await;
+            progress.clear();
+            match seen {
+                // Released: the command was quicker than this look, and its status is on its way.
+                Ok(lease) => failed(&lease).then(|| leasing::ended(&lease).into()),
+                Err(error) => Some(error),
+            }
+        };
+        tokio::pin!(watch);
+        let call = self.call(market, lease, pass, key, progress);
+        tokio::pin!(call);
+        let mut watching = !self.tty;
+        loop {
+            tokio::select! {
+                ended = &mut call => return ended,
+                // The lease ended before the guest was ready: the reason is the market's to tell.
+                failed = &mut watch, if watching => match failed {
+                    Some(error) => return Err(error),
+                    None => watching = false,
+                },
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        market: &Market,
+        lease: &LeaseView,
+        pass: &Pass,
+        key: &ClientKey,
+        progress: &Arc<Progress>,
+    ) -> anyhow::Result<Ended> {
+        let until = Instant::now() + DOOR;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let ended = ssh::run(self.invocation(), pass, key, first_byte(progress, self.tty)).await?;
+            let Ended::Broken(said) = &ended else { return Ok(ended) };
+            let wanted = || async { market.lease(&lease.id.to_string()).await.is_ok_and(|l| l.state.is_wanted()) };
+            if !never_began(said) || Instant::now() + pause > until || !wanted().await {
+                return Ok(ended);
+            }
+            tracing::info!(said, "knocking again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+}
+
+/// Where a progress line is drawn, output passes through us, so that the line makes room for it.
+fn first_byte(progress: &Arc<Progress>, tty: bool) -> Option<Arc<dyn Fn() + Send + Sync>> {
+    let shares_a_screen = !tty && std::io::stderr().is_terminal();
+    let progress = progress.clone();
+    shares_a_screen.then(|| Arc::new(move || progress.clear()) as Arc<dyn Fn() + Send + Sync>)
+}
+
+/// Whether `ssh` was turned away before any command could run, so that trying again is safe.
+fn never_began(said: &str) -> bool {
+    let at_the_door =
+        ["Permission denied", "Connection refused", "Connection timed out", "kex_exchange_identification"];
+    at_the_door.iter().any(|words| said.contains(words))
+}
+
+/// Gives a lease back and says where it stands; what fails here ends by itself a little later.
+async fn leave(market: &Market, lease: &LeaseView) -> Option<LeaseView> {
+    let id = lease.id.to_string();
+    let tidy = async {
+        let now = market.lease(&id).await.ok()?;
+        if now.state.is_wanted() {
+            market.release(&id).await.ok();
+        }
+        Some(now)
+    };
+    tokio::time::timeout(Duration::from_secs(5), tidy).await.ok().flatten()
+}
+
+/// Enters a lease that is there.
+pub async fn enter(market: &Market, pass: &Pass, key: &ClientKey, invocation: Invocation) -> anyhow::Result<ExitCode> {
+    let ended = ssh::run(invocation, pass, key, None).await?;
+    let seen = match ended {
+        Ended::Broken(_) | Ended::Exited(255) => {
+            let look = leasing::reason_within(market, pass.lease, REASON);
+            tokio::time::timeout(2 * REASON, look).await.ok().flatten()
+        }
+        _ => None,
+    };
+    conclude(ended, seen)
+}
+
+/// Whether a lease ends for a reason that a client did not choose.
+fn failed(lease: &LeaseView) -> bool {
+    lease.state.reason().is_some_and(|reason| reason != EndReason::Released)
+}
+
+/// The exit code of what happened, and the reason where the way broke.
+fn conclude(ended: Ended, lease: Option<LeaseView>) -> anyhow::Result<ExitCode> {
+    let said = match ended {
+        Ended::Exited(255) => None,
+        Ended::Exited(code) => return Ok(ExitCode::from(code)),
+        Ended::Stopped(signal) => return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))),
+        Ended::Broken(said) => Some(said),
+    };
+    if let Some(lease) = lease.filter(failed) {
+        return Err(leasing::ended(&lease).with_exit(Exit::Transport).into());
+    }
+    match said {
+        // The command itself said 255.
+        None => Ok(ExitCode::from(255)),
+        Some(said) => {
+            let broken = Failure::new(Exit::Transport, format!("the connection to the partition broke: {said}"));
+            Err(broken.advise("try again; `sublet lease list` shows what still runs").into())
+        }
+    }
+}
+
+/// One line: how long, how much. Waits a little for the final bill.
+async fn say_bill(market: &Market, lease: LeaseView, started: Instant) {
+    let progress = Progress::start(format!("{}: stopping and wiping", lease.name));
+    let Ok(lease) = market.lease(&lease.id.to_string()).await else { return };
+    let name = lease.name.clone();
+    let lease = match leasing::until_ended(market, lease, &progress, Patience::new(Some(SETTLING))).await {
+        Ok(lease) => lease,
+        Err(_) => {
+            return say(format!("{name}: the host has not yet said that it is wiped; `sublet statement` has the bill"));
+        }
+    };
+    let bill = leasing::bill(market, lease.id).await;
+    progress.clear();
+    say(format!("{}, {:.1}s in all", leasing::summary(&lease, bill.as_ref()), started.elapsed().as_secs_f64()));
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_a_refusal_at_the_door_is_tried_again() {
+        for said in ["x@h: Permission denied (publickey).", "ssh: connect to host h port 1: Connection refused"] {
+            assert!(super::never_began(said), "{said}");
+        }
+        for said in ["Timeout, server h not responding.", "client_loop: send disconnect: Broken pipe", ""] {
+            assert!(!super::never_began(said), "{said}");
+        }
+    }
+}

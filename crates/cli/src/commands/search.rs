@@ -1,0 +1,70 @@
+//! `sublet search`
+
+use super::needs::{Needs, say_assumed};
+use crate::api::Market;
+use crate::failure::Exit;
+use crate::output::{self, Format, Rows};
+use clap::Args;
+use std::process::ExitCode;
+use sublet_wire::api::{MatchView, SearchAnswer, SearchRequest};
+
+/// Find partitions that fit, best first, and what each would cost. Takes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sublet search --cpu 2 --memory 1GiB --os debian --price-at-most 0.05/h")]
+pub struct Search {
+    #[command(flatten)]
+    needs: Needs,
+    /// Show at most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200), value_name = "N")]
+    limit: u32,
+}
+
+impl Search {
+    /// Prints the matches; exit 6 and the reasons where there is none.
+    pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
+        let request = SearchRequest { requirements: self.needs.requirements(), limit: Some(self.limit) };
+        let answer = market.search(&request).await.map_err(|e| anyhow::Error::from(e).context("failed to search"))?;
+        if format == Format::Json {
+            output::json(&answer)?;
+        } else {
+            say_assumed(&answer.assumed);
+            table(&answer.matches)?;
+        }
+        if answer.matches.is_empty() {
+            say_unfit(&answer);
+            return Ok(ExitCode::from(Exit::NoMatch as u8));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(matches: &[MatchView]) -> anyhow::Result<()> {
+    let headings = ["host", "partition", "cpu", "memory", "disk", "vcpus", "tier", "image", "an hour", "in all"];
+    let mut rows = Rows::new(&headings, "").right(&[2, 3, 4, 5, 8, 9]);
+    for hit in matches {
+        rows.row(vec![
+            hit.host.clone(),
+            hit.partition_name.clone(),
+            hit.resources.cpu.to_string(),
+            hit.resources.memory.to_string(),
+            hit.resources.disk.to_string(),
+            hit.vcpus.to_string(),
+            hit.tier.to_string(),
+            hit.image.clone(),
+            hit.hourly.to_string(),
+            format!("{} for {}", hit.total, hit.term),
+        ]);
+    }
+    rows.print()
+}
+
+fn say_unfit(answer: &SearchAnswer) {
+    if answer.unfit.is_empty() {
+        output::say("nothing fits: nobody lends a partition at the moment");
+        return;
+    }
+    output::say("nothing fits; left out were");
+    for unfit in &answer.unfit {
+        output::say(format!("  {}", output::unfit_line(unfit)));
+    }
+}

@@ -1,0 +1,18 @@
+//! Logs on stderr: what servers do is worth a line each, what commands do is not.
+
+use crate::args::Command;
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging; `RUST_LOG` has the last word.
+pub fn start(command: &Command, verbose: u8) {
+    let default = match (command.serves(), verbose) {
+        (true, 0) => "info",
+        (false, 0) => "error",
+        (true, _) | (false, 1) => "info,sublet=debug,sublet_market=debug,sublet_host=debug,sublet_depot=debug",
+        (false, _) => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+}

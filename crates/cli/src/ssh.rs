@@ -1,0 +1,13 @@
+//! The way into a partition: a key that is made here and stays here, a certificate and a pinned
+//! host key that come with the lease, and the system's own `ssh`. No prompt, and no trust on
+//! first use.
+
+mod command;
+mod key;
+mod pass;
+mod run;
+
+pub use command::{Invocation, quoted, shell_line};
+pub use key::ClientKey;
+pub use pass::Pass;
+pub use run::{Ended, available, run};

@@ -1,0 +1,186 @@
+//! From a pass to the arguments of `ssh`.
+
+use super::{ClientKey, Pass};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// One call of `ssh`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Invocation {
+    /// Whether the guest gets a terminal; none: as `ssh` itself decides.
+    pub terminal: Option<bool>,
+    /// What to run, as one line of shell; none: a login shell.
+    pub command: Option<String>,
+    /// Where `ssh` writes what it has to say itself, apart from what the guest says.
+    pub log: Option<std::path::PathBuf>,
+}
+
+impl Invocation {
+    /// Arguments of `ssh`, the program's own name left out.
+    pub fn arguments(&self, pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<OsString>> {
+        let (host, port) = address(&pass.dial)?;
+        let mut arguments: Vec<OsString> = ["-F", "none"].map(Into::into).into();
+        for option in options(pass) {
+            arguments.extend(["-o".into(), option.into()]);
+        }
+        for (name, path) in [("UserKnownHostsFile", pass.known_hosts()), ("CertificateFile", pass.certificate())] {
+            arguments.extend(["-o".into(), path_option(name, &path)]);
+        }
+        arguments.extend(["-i".into(), escaped(&key.path), "-p".into(), port.to_string().into()]);
+        if let Some(log) = &self.log {
+            arguments.extend(["-E".into(), log.into()]);
+        }
+        match self.terminal {
+            Some(true) => arguments.push("-tt".into()),
+            Some(false) => arguments.push("-T".into()),
+            None => {}
+        }
+        arguments.extend(["-l".into(), pass.user.clone().into(), "--".into(), host.into()]);
+        arguments.extend(self.command.as_ref().map(OsString::from));
+        Ok(arguments)
+    }
+}
+
+/// Nothing is asked, nothing is trusted that the market did not vouch for, nothing of the
+/// person's own set-up interferes.
+fn options(pass: &Pass) -> [String; 13] {
+    [
+        "StrictHostKeyChecking=yes".into(),
+        "GlobalKnownHostsFile=/dev/null".into(),
+        "UpdateHostKeys=no".into(),
+        "CheckHostIP=no".into(),
+        format!("HostKeyAlias={}", pass.lease),
+        "IdentitiesOnly=yes".into(),
+        "IdentityAgent=none".into(),
+        "PreferredAuthentications=publickey".into(),
+        "BatchMode=yes".into(),
+        "ControlPath=none".into(),
+        "ServerAliveInterval=15".into(),
+        "ConnectTimeout=20".into(),
+        "LogLevel=ERROR".into(),
+    ]
+}
+
+/// `ssh` splits at spaces and expands `%` in these.
+fn escaped(path: &Path) -> OsString {
+    path.to_string_lossy().replace('%', "%%").into()
+}
+
+fn path_option(name: &str, path: &Path) -> OsString {
+    format!("{name}=\"{}\"", path.to_string_lossy().replace('%', "%%")).into()
+}
+
+/// `127.0.0.1:40222` or `[::1]:22`; a name of letters only, since the market chooses it.
+fn address(dial: &str) -> anyhow::Result<(String, u16)> {
+    let bad = || anyhow::anyhow!("the market gave {dial:?} as where to dial, which is no address");
+    let (host, port) = dial.rsplit_once(':').ok_or_else(bad)?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_ip = bare.parse::<std::net::IpAddr>().is_ok();
+    let is_name = host.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+        && host.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !is_ip && !is_name {
+        return Err(bad());
+    }
+    Ok((bare.into(), port.parse().map_err(|_| bad())?))
+}
+
+/// What a person wrote after `--`, as one line of shell: a single word is a line already, as with
+/// plain `ssh`; several words are passed on exactly as they are.
+pub fn shell_line(words: &[String]) -> String {
+    match words {
+        [line] => line.clone(),
+        words => quoted(words),
+    }
+}
+
+/// An argument vector as one line of shell that gives the same vector again.
+pub fn quoted(words: &[String]) -> String {
+    let plain = |w: &str| !w.is_empty() && w.chars().all(|c| c.is_ascii_alphanumeric() || "%+,-./:=@_^".contains(c));
+    let quote = |w: &String| if plain(w) { w.clone() } else { format!("'{}'", w.replace('\'', r"'\''")) };
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sublet_model::units::Timestamp;
+
+    fn pass(dial: &str) -> Pass {
+        Pass {
+            lease: uuid::Uuid::from_u128(5).into(),
+            name: "box".into(),
+            user: "lease_00000000000000000000000005".into(),
+            dial: dial.into(),
+            expires_at: Timestamp(0),
+            folder: "/home/a b/leases/5".into(),
+        }
+    }
+
+    fn line(invocation: &Invocation, dial: &str) -> String {
+        let key = ClientKey { path: "/home/a b/100%/id".into(), public: String::new() };
+        let arguments = invocation.arguments(&pass(dial), &key).unwrap();
+        arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn every_call_pins_the_host_and_asks_nothing() {
+        let all = line(&Invocation::default(), "127.0.0.1:40222");
+        for wanted in [
+            "-F none",
+            "-o StrictHostKeyChecking=yes",
+            "-o UserKnownHostsFile=\"/home/a b/leases/5/known_hosts\"",
+            "-o GlobalKnownHostsFile=/dev/null",
+            "-o HostKeyAlias=lease_00000000000000000000000005",
+            "-o CertificateFile=\"/home/a b/leases/5/certificate.pub\"",
+            "-i /home/a b/100%%/id",
+            "-o IdentitiesOnly=yes",
+            "-o ServerAliveInterval=15",
+            "-o ControlPath=none",
+            "-o BatchMode=yes",
+            "-p 40222",
+        ] {
+            assert!(all.contains(wanted), "{wanted} is missing in {all}");
+        }
+        assert!(all.ends_with("-l lease_00000000000000000000000005 -- 127.0.0.1"), "{all}");
+    }
+
+    #[test]
+    fn terminal_command_and_log_stand_where_ssh_reads_them() {
+        let tail = |invocation: Invocation| {
+            let all = line(&invocation, "[::1]:22");
+            all.split_once("-p 22").unwrap().1.replace("lease_00000000000000000000000005", "L")
+        };
+        let command = Some("echo hi".to_string());
+        for (invocation, wanted) in [
+            (Invocation::default(), " -l L -- ::1"),
+            (Invocation { terminal: Some(true), ..Default::default() }, " -tt -l L -- ::1"),
+            (Invocation { terminal: Some(false), command, log: None }, " -T -l L -- ::1 echo hi"),
+            (Invocation { log: Some("/l".into()), ..Default::default() }, " -E /l -l L -- ::1"),
+        ] {
+            assert_eq!(tail(invocation), wanted);
+        }
+    }
+
+    #[test]
+    fn an_address_that_ssh_could_misread_is_refused() {
+        for bad in ["", "127.0.0.1", "-oProxyCommand=x:22", "a b:22", "host:ssh", "host:99999", "%h:22", "a;b:1"] {
+            assert!(address(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(address("lab-1.example:7").unwrap(), ("lab-1.example".into(), 7));
+    }
+
+    #[test]
+    fn one_word_is_a_line_and_several_are_exact() {
+        assert_eq!(shell_line(&["cat /proc/1/comm; id".into()]), "cat /proc/1/comm; id");
+        assert_eq!(shell_line(&["echo".into(), "a  b".into()]), "echo 'a  b'");
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        let words = ["a", "", "b c", "it's", "$HOME", "x\ny", "\"", "-n", "\\"].map(String::from);
+        let shell = format!("printf '%s\\0' {}", quoted(&words));
+        let out = std::process::Command::new("sh").arg("-c").arg(shell).output().unwrap().stdout;
+        let back: Vec<&[u8]> = out.strip_suffix(b"\0").unwrap().split(|b| *b == 0).collect();
+        assert_eq!(back, words.iter().map(|w| w.as_bytes()).collect::<Vec<_>>());
+    }
+}
