@@ -68,8 +68,9 @@ pub struct QemuVmm {
 
 /// What a monitor needs beside the guest's memory: itself, translated code, and tables that grow
 /// with the memory. Without it the kernel would kill a guest that uses what it was given.
+/// Measured: 160 MiB in all beside a guest of 256 MiB that had touched every page of it.
 pub fn memory_overhead(memory: MiB) -> MiB {
-    MiB(128 + i64::from(command_line::TCG_CACHE_MIB) + memory.0 / 64)
+    MiB(160 + i64::from(command_line::TCG_CACHE_MIB) + memory.0 / 64)
 }
 
 impl QemuVmm {

@@ -140,7 +140,7 @@ pub fn file_system(state_dir: &Path) -> Line {
     let required = "local and durable";
     let directory = existing(state_dir);
     let kind = match rustix::fs::statfs(directory) {
-        Ok(found) => found.f_type as i64,
+        Ok(found) => found.f_type,
         Err(error) => return line("file system", error.to_string(), required).judged(Verdict::Fail, "choose another --state directory"),
     };
     let (name, verdict) = match kind & 0xffff_ffff {

@@ -75,7 +75,7 @@ impl Becoming {
         }
         let nothing = Rlimit { current: Some(0), maximum: Some(0) };
         // A core dump would hold the guest's memory; and there is no file it should ever grow.
-        rustix::process::setrlimit(Resource::Core, nothing.clone())?;
+        rustix::process::setrlimit(Resource::Core, nothing)?;
         rustix::process::setrlimit(Resource::Fsize, nothing)?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         if rustix::process::geteuid().is_root() {
