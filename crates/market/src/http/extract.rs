@@ -6,11 +6,12 @@ use crate::http::App;
 use crate::http::gate::Pass;
 use crate::http::problem::{Fault, shortened};
 use crate::http::{authorize, json};
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,9 @@ pub const LARGEST_BODY_BYTES: usize = 1 << 20;
 pub const LARGEST_SYNC_BYTES: usize = 16 << 20;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much of a body that is too large is let run out, and for how long.
+const MOST_DISCARDED_BYTES: usize = 128 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest idempotency key.
 const LONGEST_KEY: usize = 128;
 
@@ -145,32 +149,54 @@ pub fn json_type(headers: &HeaderMap) -> Result<(), Fault> {
 
 /// The whole body, if it is no larger than `most` and arrives in time.
 pub async fn whole(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Fault> {
-    let too_large = || {
-        Fault::new(Kind::TooLarge, format!("the body is larger than the {} KiB that are accepted here", most / 1024))
-    };
     let said = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let mut body = body.into_data_stream();
     if said.is_some_and(|length| length > most as u64) {
-        return Err(too_large());
+        discard(body).await;
+        return Err(too_large(most));
     }
-    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, most)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+    let arriving = tokio::time::timeout(BODY_TIMEOUT, gather(&mut body, most)).await;
+    match arriving {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => {
+            discard(body).await;
+            Err(too_large(most))
+        }
         Ok(Err(_)) => Err(Fault::invalid("the body broke off")),
         Err(_) => Err(Fault::invalid(format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()))
             .with_status(StatusCode::REQUEST_TIMEOUT)),
     }
 }
 
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        // The type that says so belongs to a crate below axum; its words are stable.
-        if error.to_string() == "length limit exceeded" {
-            return true;
+fn too_large(most: usize) -> Fault {
+    Fault::new(Kind::TooLarge, format!("the body is larger than the {} KiB that are accepted here", most / 1024))
+}
+
+/// None as soon as there is more than `most`.
+async fn gather(body: &mut BodyDataStream, most: usize) -> Result<Option<Bytes>, axum::Error> {
+    let mut all = BytesMut::new();
+    while let Some(part) = body.next().await.transpose()? {
+        if all.len() + part.len() > most {
+            return Ok(None);
         }
-        source = error.source();
+        all.extend_from_slice(&part);
     }
-    false
+    Ok(Some(all.freeze()))
+}
+
+/// Lets a body that is too large run out, within limits: a client that still sends when the
+/// connection closes would never read why.
+async fn discard(mut body: BodyDataStream) {
+    let mut left = MOST_DISCARDED_BYTES;
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, async {
+        while let Some(Ok(part)) = body.next().await {
+            left = left.saturating_sub(part.len());
+            if left == 0 {
+                return;
+            }
+        }
+    })
+    .await;
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Fault> {

@@ -9,6 +9,9 @@ use std::fmt;
 /// How deep arrays and objects may lie in each other.
 pub const DEEPEST: usize = 64;
 
+/// How many entries one array or object may have: more than any list that is taken.
+const MOST_ENTRIES: usize = 4096;
+
 /// Reads a whole body.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     check(body)?;
@@ -62,6 +65,13 @@ fn no_nul<E: Error>(text: &str) -> Result<(), E> {
     if text.contains('\0') { Err(E::custom("a text contains NUL")) } else { Ok(()) }
 }
 
+fn few_enough<E: Error>(entries: usize) -> Result<(), E> {
+    if entries <= MOST_ENTRIES {
+        return Ok(());
+    }
+    Err(E::custom(format_args!("a list has more than the {MOST_ENTRIES} entries that are taken")))
+}
+
 impl<'de> Visitor<'de> for Sound {
     type Value = ();
 
@@ -89,7 +99,11 @@ impl<'de> Visitor<'de> for Sound {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let inner = self.deeper()?;
-        while seq.next_element_seed(inner)?.is_some() {}
+        let mut entries = 0;
+        while seq.next_element_seed(inner)?.is_some() {
+            entries += 1;
+            few_enough(entries)?;
+        }
         Ok(())
     }
 
@@ -102,6 +116,7 @@ impl<'de> Visitor<'de> for Sound {
             if let Some(twice) = keys.replace(key) {
                 return Err(A::Error::custom(format_args!("the key {:?} stands there twice", shortened(&twice))));
             }
+            few_enough(keys.len())?;
         }
         Ok(())
     }
@@ -155,6 +170,7 @@ mod tests {
         refused("{\"name\":\"\\u0000\"}", "NUL");
         refused("{\"name\":\"\u{1}\"}", "control character");
         refused(&format!("{{\"labels\":{}", "[".repeat(100_000)), "deeper");
+        refused(&format!("{{\"labels\":[{}1]", "1,".repeat(5000)), "4096 entries");
         refused(&format!(r#"{{"name":"a","amount":"{}"}}"#, "z".repeat(10_000)), "…");
         refused(&format!(r#"{{"name":"a","{}":1}}"#, "z".repeat(10_000)), "unknown field");
         assert!(read::<Thing>(b"{\"name\":\"\xff\"}").is_err());

@@ -183,6 +183,11 @@ impl FakeHost {
         self.receipts.push(signed);
     }
 
+    /// The digest of a lease's newest receipt.
+    pub fn chain_end(&self, lease: LeaseId) -> Option<Sha256Digest> {
+        self.chains.get(&lease).map(|(_, digest)| *digest)
+    }
+
     /// Says that a lease has used this many seconds.
     pub fn use_seconds(&mut self, lease: LeaseId, seconds: i64) {
         if let Some(seen) = self.observed.values_mut().find(|o| o.lease == Some(lease)) {

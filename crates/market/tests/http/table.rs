@@ -17,6 +17,7 @@ impl Table {
     /// Notes an answer that must be a problem of this kind, with all that belongs to one.
     #[track_caller]
     pub fn refused(&mut self, tried: &str, answer: &Answer, kind: Kind) {
+        assert!(!answer.status.is_success(), "{tried}: {}", answer.body);
         let problem = answer.problem();
         assert_eq!(problem.known_kind(), Some(kind), "{tried}: {problem:?}");
         assert!(!problem.detail.is_empty() && problem.detail.chars().count() <= 600, "{tried}: {problem:?}");

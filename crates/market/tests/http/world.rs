@@ -127,6 +127,15 @@ impl World {
         Person { client, token: token.secret, account, member: member.id }
     }
 
+    /// The operator with no other role than that.
+    pub async fn operator_alone(&self) -> Person {
+        let roles = Some(vec![Role::Operator]);
+        let new = NewToken { member: None, name: "operator only".into(), expires_in: None, roles };
+        let token: TokenSecret = self.operator.client.post("/v1/tokens", &new).await.unwrap();
+        let client = self.operator.client.with_token(token.secret.clone());
+        Person { client, token: token.secret, ..self.operator }
+    }
+
     /// A host of `lender` with partitions of this many cores each, all lent.
     pub async fn host(&self, lender: &Person, name: &str, cores: &[i64]) -> FakeHost {
         let token: TokenSecret =
@@ -155,9 +164,14 @@ impl World {
     }
 }
 
+/// One client for all; it keeps no connection, for each test has a runtime of its own.
 pub fn http() -> reqwest::Client {
-    sublet_wire::tls::install_provider();
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    static HTTP: std::sync::OnceLock<reqwest::Client> = std::sync::OnceLock::new();
+    let make = || {
+        sublet_wire::tls::install_provider();
+        reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap()
+    };
+    HTTP.get_or_init(make).clone()
 }
 
 pub fn unique() -> String {
