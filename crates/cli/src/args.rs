@@ -24,7 +24,7 @@ pub struct Args {
 
 const START: &str = "\
 Where to start:
-  client    sublet login URL --token-stdin; sublet search --os debian; sublet run --os debian -- uname -a
+  client    sublet login URL --token-stdin; sublet search; sublet run --os debian -- uname -a
   lender    sublet host check; sublet host join URL --token TOKEN; sublet host lend --keep 1cpu,2GiB
   operator  sublet market init ./market; sublet market serve ./market
 
@@ -59,55 +59,36 @@ impl Global {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Find partitions that fit, and what they cost
     Search(search::Search),
-    /// Run one command in a partition of its own, pass its streams and exit status on, pay, done
     Run(run::Run),
-    /// Rent a partition for a while
     Rent(rent::Rent),
-    /// Enter a leased partition
     Ssh(access::Ssh),
-    /// Look at leases
     #[command(subcommand)]
     Lease(lease::Lease),
-    /// Make a lease last longer
     Extend(lease::Extend),
-    /// Give a lease back, and see the bill
     Release(lease::Release),
-    /// What was used and what it costs, with the arithmetic
     Statement(statement::StatementOf),
-    /// Log in to a market
     Login(context::Login),
-    /// Markets you are logged in to
     #[command(subcommand)]
     Context(context::Contexts),
     /// As whom you act, and what you may do
     Whoami,
-    /// Operating systems that can boot in a partition
     #[command(subcommand)]
     Image(image::Image),
-    /// Lend this computer, and look at hosts
     #[command(subcommand)]
     Host(host::Host),
-    /// The file server of operating systems
     #[command(subcommand)]
     Depot(depot::DepotCommand),
-    /// The management server and its resource database
     #[command(subcommand)]
     Market(market::Market),
-    /// Accounts of the market (operator)
     #[command(subcommand)]
     Account(account::Account),
-    /// Members of accounts (operator)
     #[command(subcommand)]
     User(user::User),
-    /// API tokens
     #[command(subcommand)]
     Token(token::Token),
-    /// What only an operator does
     #[command(subcommand)]
     Admin(admin::Admin),
-    /// Completions for your shell
     Completions(completions::Completions),
     /// The small parent process of one partition (started by `host run`)
     #[command(hide = true)]
@@ -134,5 +115,21 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    /// Two arguments of one id, one of them global, would only meet when a person calls them.
+    #[test]
+    fn no_command_takes_a_name_that_is_everywhere() {
+        fn look(command: &clap::Command, global: &[String]) {
+            for below in command.get_subcommands() {
+                let clash = below.get_arguments().find(|a| global.contains(&a.get_id().to_string()));
+                assert!(clash.is_none(), "{}: {:?}", below.get_name(), clash.map(|a| a.get_id()));
+                look(below, global);
+            }
+        }
+        let command = Args::command();
+        let global: Vec<String> = command.get_arguments().map(|a| a.get_id().to_string()).collect();
+        assert!(global.contains(&"output".into()));
+        look(&command, &global);
     }
 }

@@ -8,8 +8,10 @@ use crate::values;
 use clap::Args;
 use std::process::ExitCode;
 
-/// Enter a leased partition, or run one command in it. Works while the market is down, too, as
-/// long as the certificate is good.
+/// Enter a leased partition, or run one command in it
+///
+/// Asks nothing: key, certificate and the host's own key came with the lease. Works while the
+/// market is down, too, as long as the certificate is good (an hour at most).
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sublet ssh box\n  sublet ssh box -- systemctl is-system-running\n  tar c src | sublet ssh box -- tar x -C /root\n  eval \"$(sublet ssh box --print)\""

@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::Subcommand;
 use sublet_wire::api::{AccountView, NewAccount};
 
-/// Accounts of the market. An account holds the money and owns hosts and leases.
+/// Accounts of the market (operator)
+///
+/// An account holds the money and owns hosts and leases.
 #[derive(Debug, Subcommand)]
 pub enum Account {
     /// Make one, such as `sublet account create physics`

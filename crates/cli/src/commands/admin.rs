@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::Value;
 
-/// What only an operator does. All of it stands in the audit log.
+/// What only an operator does
+///
+/// All of it stands in the audit log.
 #[derive(Debug, Subcommand)]
 pub enum Admin {
     /// The audit log, newest first

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-/// Completions for your shell, on stdout.
+/// Completions for your shell, on stdout
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet completions bash > ~/.local/share/bash-completion/completions/sublet")]
 pub struct Completions {

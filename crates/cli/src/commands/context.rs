@@ -13,8 +13,10 @@ use sublet_model::identity::Sha256Digest;
 use sublet_wire::api::WhoAmI;
 use sublet_wire::client::Client;
 
-/// Log in to a market: keeps its address and your token in a context, and makes it the current
-/// one; --context says what to call it. The token is read from stdin or SUBLET_TOKEN, never from the command line.
+/// Log in to a market
+///
+/// Keeps its address and your token in a context, and makes it the current one; --context says
+/// what to call it. The token is read from stdin or SUBLET_TOKEN, never from the command line.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sublet login http://127.0.0.1:7400 --token-stdin < token\n  SUBLET_TOKEN=… sublet login https://market.example --fingerprint sha256:…"
@@ -31,7 +33,7 @@ pub struct Login {
     fingerprint: Option<Sha256Digest>,
 }
 
-/// Markets you are logged in to.
+/// Markets you are logged in to
 #[derive(Debug, Subcommand)]
 pub enum Contexts {
     /// Every context; the current one is marked

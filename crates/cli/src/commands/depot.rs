@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use sublet_depot::{DEFAULT_ADDRESS, Depot, Server};
 
-/// The file server of operating systems: a folder of signed manifests and verified blobs.
+/// The file server of operating systems
+///
+/// A folder of signed manifests and verified blobs, served over HTTP.
 #[derive(Debug, Subcommand)]
 pub enum DepotCommand {
-    /// Serve a depot over HTTP until stopped
     Serve(Serve),
     /// Read every byte again, and say what is damaged
     Verify {
@@ -24,7 +25,9 @@ pub enum DepotCommand {
     },
 }
 
-/// Serve a depot over HTTP until stopped. Read only; a blob that is damaged is never served.
+/// Serve a depot over HTTP until stopped
+///
+/// Read only; a blob that is damaged is never served.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet image build minimal-linux --depot ./images\n  sublet depot serve ./images")]
 pub struct Serve {

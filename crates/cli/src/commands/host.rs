@@ -20,27 +20,19 @@ use std::process::ExitCode;
 use sublet_host::store::Store;
 use sublet_host::vmm::Accelerator;
 
-/// Lend this computer, and look at hosts.
+/// Lend this computer, and look at hosts
 ///
 /// A lender goes: check, join, lend, run. What is kept for yourself is never lent, and nothing is
 /// lent before `lend`.
 #[derive(Debug, Subcommand)]
 pub enum Host {
-    /// Look at this computer: what was measured, what is required, what to do
     Check(check::Check),
-    /// Enrol this computer in a market; it lends nothing yet
     Join(join::Join),
-    /// Divide this computer, and lend partitions of it
     Lend(lend::Lend),
-    /// Lend partitions no more; leases that hold one go on to their end
     Unlist(own::Unlist),
-    /// Take partitions back at once; leases that hold one are evicted
     TakeBack(own::TakeBack),
-    /// The agent: keeps this computer as the market wants it and you allow it
     Run(serve::Run),
-    /// How this computer is divided, and what runs in it
     Status(own::StatusOf),
-    /// Make a token with which a computer joins as a host of your account
     #[command(visible_alias = "join-token")]
     Token(join::Token),
     /// Hosts of the market

@@ -16,7 +16,7 @@ use sublet_model::identity::Signed;
 use sublet_model::image::ImageManifest;
 use sublet_wire::api::{ImageView, NewImage};
 
-/// Operating systems that can boot in a partition.
+/// Operating systems that can boot in a partition
 #[derive(Debug, Subcommand)]
 pub enum Image {
     /// Images of the market's catalogue, or of a depot's folder
@@ -26,17 +26,16 @@ pub enum Image {
         #[arg(long, value_name = "DIR")]
         depot: Option<PathBuf>,
     },
-    /// Run a recipe and take what it makes into a depot
     Build(build::Build),
     /// Take the output of a recipe into a depot
     #[command(after_help = "Example:\n  sublet image add /tmp/my-image --depot ./images")]
     Add {
         /// Folder with image.toml and the files that it names
-        output: PathBuf,
+        #[arg(value_name = "DIR")]
+        made: PathBuf,
         #[command(flatten)]
         depot: DepotFolder,
     },
-    /// Put a depot's images into the market's catalogue (operator)
     Publish(Publish),
 }
 
@@ -48,7 +47,9 @@ pub struct DepotFolder {
     dir: PathBuf,
 }
 
-/// Put a depot's images into the market's catalogue. Operators only: the market vouches for them.
+/// Put a depot's images into the market's catalogue (operator)
+///
+/// From then on the market vouches for them: their digests freeze in every lease.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet image publish --depot-url http://127.0.0.1:7402")]
 pub struct Publish {
@@ -71,7 +72,7 @@ impl Image {
                 list_market(&images, format)
             }
             Self::Build(build) => build.run(format).await,
-            Self::Add { output, depot } => add(&output, &depot, format),
+            Self::Add { made, depot } => add(&made, &depot, format),
             Self::Publish(publish) => publish.run(&Market::open(&global.asked())?, format).await,
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::api::{LeaseView, Timeline};
 
-/// Look at leases.
+/// Look at leases
 #[derive(Debug, Subcommand)]
 pub enum Lease {
     /// Your leases; the running ones, or all
@@ -31,7 +31,7 @@ pub enum Lease {
     },
 }
 
-/// Make a lease last longer.
+/// Make a lease last longer
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet extend box 1h")]
 pub struct Extend {
@@ -43,7 +43,9 @@ pub struct Extend {
     by: Seconds,
 }
 
-/// Give a lease back. Waits until the host says that it is stopped and wiped, then prints the bill.
+/// Give a lease back, and see the bill
+///
+/// Waits until the host says that it is stopped and wiped.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet release box")]
 pub struct Release {

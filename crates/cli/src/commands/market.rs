@@ -10,16 +10,16 @@ use sublet_market::config::{Config, Tls, loopback};
 use sublet_market::init::init;
 use sublet_market::serve::{ServeOptions, serve};
 
-/// The management server and its resource database.
+/// The management server and its resource database
 #[derive(Debug, Subcommand)]
 pub enum Market {
-    /// Make a market in a new folder: keys, certificate, database, and the operator's first token
     Init(Init),
-    /// Run a market until stopped
     Serve(Serve),
 }
 
-/// Make a market in a new folder. The operator's first token is printed once, on stdout.
+/// Make a market in a new folder: keys, certificate, database
+///
+/// The operator's first token is printed once, on stdout.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet market init ./market --currency EUR > admin-token")]
 pub struct Init {
@@ -41,8 +41,9 @@ pub struct Init {
     names: Vec<String>,
 }
 
-/// Run a market until stopped. Speaks TLS off loopback; nothing listens beyond this computer
-/// unless told to.
+/// Run a market until stopped
+///
+/// Speaks TLS off loopback; nothing listens beyond this computer unless told to.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet market serve ./market --listen 0.0.0.0:7400")]
 pub struct Serve {

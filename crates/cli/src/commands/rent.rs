@@ -11,8 +11,10 @@ use clap::Args;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Rent a partition for a while: it boots the operating system you ask for, and is yours alone
-/// until you release it or the time is over.
+/// Rent a partition for a while
+///
+/// It boots the operating system you ask for, and is yours alone until you release it or the time
+/// is over.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  sublet rent --cpu 2 --memory 1GiB --os debian --for 2h --name box\n  sublet ssh box\n  sublet release box"

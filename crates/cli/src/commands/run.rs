@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 use sublet_model::lease::EndReason;
 use sublet_wire::api::LeaseView;
 
-/// Run one command in a partition of its own. Streams pass through, the exit status is the
-/// command's own, and the lease ends with it.
+/// Run one command in a partition of its own, and pay for just that
+///
+/// Rents, boots, runs, gives back. Streams pass through, the exit status is the command's own (255
+/// if the way to it broke), and the lease ends with the command.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sublet run --os debian -- uname -a\n  sublet run --cpu 2 --os debian -- sha256sum < big.file\n  sublet run --lease box -- df -h"

@@ -8,7 +8,10 @@ use clap::Args;
 use std::process::ExitCode;
 use sublet_wire::api::{MatchView, SearchAnswer, SearchRequest};
 
-/// Find partitions that fit, best first, and what each would cost. Takes nothing.
+/// Find partitions that fit, and what they cost
+///
+/// Best first: the cheapest in all, then the most reliable host. Takes nothing. Where nothing
+/// fits, it says what each reason left out, and exits with 6.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet search --cpu 2 --memory 1GiB --os debian --price-at-most 0.05/h")]
 pub struct Search {

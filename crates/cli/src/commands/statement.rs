@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use sublet_wire::api::Statement;
 
-/// What was used and what it costs (client), or earns (lender): each lease with its arithmetic.
+/// What was used and what it costs, with the arithmetic
+///
+/// Every lease of your account: what you pay for it, or with --side lender what you earn by it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet statement --side lender")]
 pub struct StatementOf {

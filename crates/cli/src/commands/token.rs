@@ -10,7 +10,9 @@ use sublet_model::ids::{MemberId, TokenId};
 use sublet_model::units::Seconds;
 use sublet_wire::api::NewToken;
 
-/// API tokens. Each is shown once and stored hashed.
+/// API tokens
+///
+/// Each is shown once and stored hashed.
 #[derive(Debug, Subcommand)]
 pub enum Token {
     /// Make one; the secret alone goes to stdout

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use sublet_model::account::Role;
 use sublet_wire::api::NewMember;
 
-/// Members: people and programs that act for an account.
+/// Members of accounts: people and programs (operator)
 #[derive(Debug, Subcommand)]
 pub enum User {
     /// Add a member; `sublet token create --member ID` then makes a token for it

@@ -7,7 +7,8 @@ use clap::Args;
 use std::process::ExitCode;
 use sublet_host::check::{CheckOptions, Report, Verdict, check};
 
-/// Look at this computer: each line says what was measured, what is required, and what to do.
+/// Look at this computer: what was measured, what is required, what to do
+///
 /// Changes nothing; boots a small kernel to see whether the processor's virtualisation works.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sudo sublet host check")]

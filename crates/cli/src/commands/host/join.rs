@@ -11,8 +11,9 @@ use sublet_model::units::Seconds;
 use sublet_wire::api::NewJoinToken;
 use sublet_wire::join::JoinToken;
 
-/// Enrol this computer in a market: measures it, makes its keys here, tells the market. It lends
-/// nothing yet.
+/// Enrol this computer in a market; it lends nothing yet
+///
+/// Measures it, makes its keys here, tells the market.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  sudo sublet host join https://market.example --token sublet_join_…@sha256:… --name lab-1"
@@ -33,7 +34,9 @@ pub struct Join {
     monitor: Monitor,
 }
 
-/// Make a token with which a computer joins as a host of your account. Shown once.
+/// Make a token with which a computer joins as a host of your account
+///
+/// Shown once. Where the market speaks TLS the token also carries its certificate's fingerprint.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet host token --uses 20 --expires-in 1d")]
 pub struct Token {

@@ -12,8 +12,9 @@ use sublet_model::offer::{Audience, Conditions};
 use sublet_model::resources::Resources;
 use sublet_model::units::Seconds;
 
-/// Divide this computer, and lend partitions of it. Said again, it replaces what was said before;
-/// partitions that a lease holds stay as they are.
+/// Divide this computer, and lend partitions of it
+///
+/// Said again, it replaces what was said before; partitions that a lease holds stay as they are.
 ///
 /// Say how much you keep, and either name partitions or how many there shall be: then each may
 /// shrink while idle and grow to what is lent, so that requests fit to measure.

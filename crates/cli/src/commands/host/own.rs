@@ -10,7 +10,7 @@ use sublet_host::store::Store;
 use sublet_model::partition::Profile;
 use sublet_wire::sync::Division;
 
-/// Lend partitions no more. Leases that hold one go on to their end.
+/// Lend partitions no more; leases that hold one go on to their end
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet host unlist small")]
 pub struct Unlist {
@@ -20,8 +20,9 @@ pub struct Unlist {
     state: State,
 }
 
-/// Take partitions back at once. Leases that hold one are evicted; they are lent no more until
-/// `host lend` is said again.
+/// Take partitions back at once; leases that hold one are evicted
+///
+/// They are lent no more until `host lend` is said again.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet host take-back small --now")]
 pub struct TakeBack {
@@ -34,7 +35,9 @@ pub struct TakeBack {
     state: State,
 }
 
-/// How this computer is divided, and what runs in it, whether the agent runs or not.
+/// How this computer is divided, and what runs in it
+///
+/// Whether the agent runs or not.
 #[derive(Debug, Args)]
 pub struct StatusOf {
     #[command(flatten)]

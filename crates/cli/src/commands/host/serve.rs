@@ -5,8 +5,10 @@ use clap::Args;
 use std::net::SocketAddr;
 use sublet_host::agent::{DEFAULT_ADDRESS, RunOptions, run};
 
-/// The agent: keeps this computer as the market wants it and you allow it. It dials out; only the
-/// SSH server for clients listens, on this computer alone unless told otherwise.
+/// The agent: keeps this computer as the market wants it and you allow it
+///
+/// It dials out; only the SSH server for clients listens, on this computer alone unless told
+/// otherwise.
 ///
 /// Stopped, it leaves partitions running under their guards to their paid end, and finds them
 /// again when it starts.

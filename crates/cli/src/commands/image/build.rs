@@ -13,8 +13,9 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-/// Run a recipe and take what it makes into a depot. Recipes use packages of a distribution only;
-/// some need root.
+/// Run a recipe and take what it makes into a depot
+///
+/// Recipes use packages of a distribution only; some need root.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  sublet image build minimal-linux --depot ./images\n  sublet image build ./my-recipe --depot ./images"
