@@ -137,14 +137,21 @@ impl Group {
     pub fn set_cpu(&self, cpu: Millicores) -> io::Result<()> {
         let quota = (cpu.0 * PERIOD_US / 1000).max(1000);
         let Some(place) = self.place_of("cpu") else { return Ok(()) };
+        // What one period left unused the next may use, so that two threads that run at once for
+        // a moment are not stopped; the average stays. Kernels before 5.14 cannot.
         match place.version {
             Version::V1 => {
+                // A burst above a lowered quota would be refused together with it.
+                write(&place.root.join("cpu.cfs_burst_us"), 0).or_else(ignore_missing)?;
                 write(&place.root.join("cpu.cfs_period_us"), PERIOD_US)?;
                 write(&place.root.join("cpu.cfs_quota_us"), quota)?;
+                write(&place.root.join("cpu.cfs_burst_us"), quota).or_else(ignore_missing)?;
                 write(&place.root.join("cpu.shares"), (cpu.0 * 1024 / 1000).clamp(2, 262_144))
             }
             Version::V2 => {
+                write(&place.root.join("cpu.max.burst"), 0).or_else(ignore_missing)?;
                 write(&place.root.join("cpu.max"), format!("{quota} {PERIOD_US}"))?;
+                write(&place.root.join("cpu.max.burst"), quota).or_else(ignore_missing)?;
                 write(&place.root.join("cpu.weight"), (cpu.0 / 10).clamp(1, 10_000))
             }
         }
