@@ -26,8 +26,13 @@ begin() {
   mkdir -p "$1" "$cache_dir"
   out_dir=$(cd "$1" && pwd)
   work_dir=$(mktemp -d "${TMPDIR:-/tmp}/sublet-image.XXXXXX")
-  trap 'as_root rm -rf --one-file-system "$work_dir"' EXIT
+  trap clean_up EXIT
   trap 'exit 130' INT TERM
+}
+
+# Only a recipe that needed root leaves files that need root to go.
+clean_up() {
+  rm -rf --one-file-system "$work_dir" 2>/dev/null || as_root rm -rf --one-file-system "$work_dir"
 }
 
 # There is no loader in the smallest image, and none of the right version in the others.
@@ -44,6 +49,11 @@ need() {
   for program in "$@"; do
     command -v "$program" >/dev/null || fail "$program is missing: run scripts/setup"
   done
+}
+
+# Said before the work, not in the middle of it.
+need_root() {
+  [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || fail "root is needed to $1: run this as root or install sudo"
 }
 
 as_root() {
