@@ -45,7 +45,7 @@ use sessions::Sessions;
 /// How much one member may have going on at once, long waits included.
 const MOST_FOR_A_MEMBER: u32 = 256;
 /// The same for a host: one sync, and one that supersedes it, with room for what lies in between.
-const MOST_FOR_A_HOST: u32 = 8;
+const MOST_FOR_A_HOST: u32 = 4;
 
 /// All that handlers share.
 pub struct App {

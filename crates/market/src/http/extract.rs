@@ -22,6 +22,8 @@ use sublet_wire::problem::Kind;
 
 /// The largest body of the client API.
 pub const LARGEST_BODY_BYTES: usize = 1 << 20;
+/// The largest body of somebody who is not known yet.
+const LARGEST_STRANGERS_BODY_BYTES: usize = 16 << 10;
 /// The largest body of a sync.
 pub const LARGEST_SYNC_BYTES: usize = 16 << 20;
 /// How long a body may take to arrive.
@@ -93,9 +95,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Asked<T> {
 pub struct Sent<T>(pub T);
 
 impl<T: DeserializeOwned> Sent<T> {
-    /// Reads it.
-    pub async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Fault> {
-        let raw = whole(headers, body, LARGEST_BODY_BYTES).await?;
+    /// Reads it, if it is no larger than `most`.
+    pub async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Self, Fault> {
+        let raw = whole(headers, body, most).await?;
         parse(headers, &raw).map(Self)
     }
 }
@@ -105,7 +107,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Sent<T> {
 
     async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Fault> {
         let (parts, body) = request.into_parts();
-        Self::read(&parts.headers, body).await
+        Self::read(&parts.headers, body, LARGEST_STRANGERS_BODY_BYTES).await
     }
 }
 

@@ -16,6 +16,9 @@ use sublet_wire::sync::{JoinAnswer, JoinRequest};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// The largest request to join: an inventory with every flag that a processor may have.
+const LARGEST_JOIN_BYTES: usize = 256 << 10;
+
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
@@ -44,7 +47,7 @@ async fn join(
     let token = join_secret(&headers)?;
     // A stranger's body is not read: the token must be one that was made here.
     app.read(|state| state.join_token_by_hash(&token).map(|_| ())).ok_or_else(unknown_join_token)?;
-    let Sent(request) = Sent::<JoinRequest>::read(&headers, body).await?;
+    let Sent(request) = Sent::<JoinRequest>::read(&headers, body, LARGEST_JOIN_BYTES).await?;
     let JoinRequest { name, key, ssh_host_key, inventory } = request;
     check_host_key(&ssh_host_key)?;
     let command = Command::JoinHost { token, id: sublet_wire::new_id(), name, key, ssh_host_key, inventory };

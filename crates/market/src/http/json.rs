@@ -27,6 +27,12 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 
 /// Looks the whole body over before any of it is believed.
 fn check(body: &[u8]) -> Result<(), String> {
+    // serde would also take the fields of an object as a list, in their order in our source.
+    if body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        Sound { depth: 0 }.deserialize(&mut json).map_err(|e| told(&e))?;
+        return Err("an object is expected, not a list".into());
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     Sound { depth: 0 }.deserialize(&mut json).and_then(|()| json.end()).map_err(|e| told(&e))
 }
@@ -156,6 +162,7 @@ mod tests {
         refused("", "EOF");
         refused("{", "EOF");
         refused("null", "invalid type: null");
+        refused(r#"["a", 5, {}]"#, "not a list");
         refused(r#"{"name":"a"}x"#, "trailing");
         refused(r#"{"name":"a"}{"name":"b"}"#, "trailing");
         refused(r#"{"name":"a","nme":1}"#, "unknown field `nme`");

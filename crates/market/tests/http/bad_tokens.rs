@@ -135,8 +135,9 @@ async fn joining(world: &World, client: &Client, table: &mut Table) {
     table.refused("a host's name that climbs", &join(token.clone(), "../x", key()).await, Kind::Invalid);
     let mut body = serde_json::to_value(join_request("x", &key())).unwrap();
     body["ssh_host_key"] = json!("ssh-ed25519 AAAA");
-    let answer = world.send(Method::POST, "/v1/hosts", Some(&token), Some(body.clone())).await;
+    let answer = world.send(Method::POST, "/v1/hosts", Some(&token), Some(body)).await;
     table.refused("an SSH host key that is none", &answer, Kind::Invalid);
+    let mut body = serde_json::to_value(join_request("x", &key())).unwrap();
     body["inventory"]["threads"] = json!(0);
     let answer = world.send(Method::POST, "/v1/hosts", Some(&token), Some(body)).await;
     table.refused("an inventory without processors", &answer, Kind::Invalid);
