@@ -7,6 +7,8 @@ pub mod sqlite;
 
 mod lock;
 mod read;
+#[cfg(test)]
+mod tests;
 mod wal;
 mod write;
 

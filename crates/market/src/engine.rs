@@ -35,9 +35,9 @@ mod sync;
 mod wake;
 
 pub use clock::{Clock, MarketClock};
-pub(crate) use sync::reclaim_due;
 pub use draft::Keys;
 pub use state::State;
+pub(crate) use sync::reclaim_due;
 pub use thread::{Handle, Running};
 
 #[cfg(test)]

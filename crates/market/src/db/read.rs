@@ -12,9 +12,9 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 use sublet_model::access::{Certification, Method};
-use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_model::billing::Charge;
 use sublet_model::identity::Signed;
+use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_model::lease::{EndReason, LeaseState};
 use sublet_model::metering::ChainEnd;
 use sublet_model::offer::Offer;
@@ -115,11 +115,7 @@ impl Cells<'_> {
 
     fn resources(&self, columns: [&'static str; 3]) -> Result<Resources, DbError> {
         let [cpu, memory, disk] = columns;
-        Ok(Resources {
-            cpu: Millicores(self.get(cpu)?),
-            memory: MiB(self.get(memory)?),
-            disk: GiB(self.get(disk)?),
-        })
+        Ok(Resources { cpu: Millicores(self.get(cpu)?), memory: MiB(self.get(memory)?), disk: GiB(self.get(disk)?) })
     }
 }
 

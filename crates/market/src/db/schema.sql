@@ -286,6 +286,15 @@ when (new.generation, new.revision) is not (
 ) or new.state <> 'granted' begin
     select raise(abort, 'a lease begins granted, on the newest allocation of its partition');
 end;
+-- insert or replace removes rows without asking: what it would remove is looked for first
+create trigger leases_one_a_partition before insert on leases
+when exists (
+    select 1 from leases where id = new.id or (partition = new.partition and generation >= new.generation)
+    or (partition = new.partition and state <> 'ended')
+    or (account = new.account and name = new.name and state <> 'ended')
+) begin
+    select raise(abort, 'the partition is held by a lease, or the lease or its name is there already');
+end;
 create trigger leases_never_go before delete on leases begin
     select raise(abort, 'a lease never goes');
 end;
@@ -300,6 +309,10 @@ end;
 create trigger partitions_keep_their_host before update of id, host on partitions begin
     select raise(abort, 'a partition stays on its host');
 end;
+create trigger partitions_begin_once before insert on partitions
+when exists (select 1 from partitions where id = new.id) begin
+    select raise(abort, 'a partition stays on its host, and begins once');
+end;
 create trigger partitions_never_go before delete on partitions begin
     select raise(abort, 'a partition never goes: it retires');
 end;
@@ -311,6 +324,10 @@ end;
 create trigger partitions_never_return before update of retired_at on partitions
 when old.retired_at is not null and new.retired_at is not old.retired_at begin
     select raise(abort, 'a retired partition never comes back');
+end;
+create trigger offers_once before insert on offers
+when exists (select 1 from offers where id = new.id and version = new.version) begin
+    select raise(abort, 'a version of an offer never changes');
 end;
 create trigger offers_never_change before update on offers begin
     select raise(abort, 'a version of an offer never changes');
@@ -330,6 +347,10 @@ when new.seq <> 1 + (select coalesce(max(seq), 0) from receipts where lease = ne
     or exists (select 1 from receipts where lease = new.lease and last = 1) begin
     select raise(abort, 'receipts follow each other without a gap, never backwards, and none follows the last');
 end;
+create trigger charges_once before insert on charges
+when exists (select 1 from charges where lease = new.lease) begin
+    select raise(abort, 'a charge never changes: a credit note follows it');
+end;
 create trigger charges_never_change before update on charges begin
     select raise(abort, 'a charge never changes: a credit note follows it');
 end;
@@ -340,17 +361,29 @@ create trigger charges_after_the_stop before insert on charges
 when (select state from leases where id = new.lease) in ('granted', 'active') begin
     select raise(abort, 'a lease that runs is not settled');
 end;
+create trigger events_once before insert on events
+when exists (select 1 from events where seq = new.seq) begin
+    select raise(abort, 'an event never changes');
+end;
 create trigger events_never_change before update on events begin
     select raise(abort, 'an event never changes');
 end;
 create trigger events_never_go before delete on events begin
     select raise(abort, 'an event never goes');
 end;
+create trigger audit_once before insert on audit
+when exists (select 1 from audit where seq = new.seq) begin
+    select raise(abort, 'the audit log never changes');
+end;
 create trigger audit_never_changes before update on audit begin
     select raise(abort, 'the audit log never changes');
 end;
 create trigger audit_never_goes before delete on audit begin
     select raise(abort, 'the audit log never goes');
+end;
+create trigger idempotency_once before insert on idempotency
+when exists (select 1 from idempotency where member = new.member and key = new.key) begin
+    select raise(abort, 'what was answered never changes');
 end;
 create trigger idempotency_never_changes before update on idempotency begin
     select raise(abort, 'what was answered never changes');

@@ -177,7 +177,9 @@ impl Commit for Sqlite {
         let row: Option<(String, String)> = self
             .connection
             .prepare_cached(sql)
-            .and_then(|mut find| find.query_row((member.to_string(), key), |row| Ok((row.get(0)?, row.get(1)?))).optional())
+            .and_then(|mut find| {
+                find.query_row((member.to_string(), key), |row| Ok((row.get(0)?, row.get(1)?))).optional()
+            })
             .map_err(sort)?;
         let Some((body, outcome)) = row else { return Ok(None) };
         let unreadable = |e: String| CommitError::Fatal(format!("table idempotency, key {key:?}: {e}"));

@@ -25,7 +25,11 @@ fn event(db: &Connection, at: Timestamp, change: &Change) -> Done {
     let body = json(change)?;
     // The kind stands first in the JSON: `{"kind":"lease_moved",…`.
     let kind = body.split('"').nth(3).unwrap_or_default();
-    run(db, "insert into events (at, kind, version, change) values (?1, ?2, ?3, ?4)", params![at.0, kind, VERSION, body])
+    run(
+        db,
+        "insert into events (at, kind, version, change) values (?1, ?2, ?3, ?4)",
+        params![at.0, kind, VERSION, body],
+    )
 }
 
 fn run(db: &Connection, sql: &str, values: impl Params) -> Done {
@@ -83,9 +87,7 @@ fn row(db: &Connection, change: &Change) -> Done {
                 t.created_at.0
             ],
         ),
-        C::JoinTokenUsed { token } => {
-            run(db, "update join_tokens set used = used + 1 where id = ?1", [text(token)])
-        }
+        C::JoinTokenUsed { token } => run(db, "update join_tokens set used = used + 1 where id = ?1", [text(token)]),
         C::Offer(row) => offer(db, row),
         C::Image(image) => image_row(db, image),
         C::ImageMoved { digest, depot } => {

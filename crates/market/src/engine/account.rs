@@ -18,7 +18,8 @@ pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome
         Command::CreateAccount { actor, id, name } => create_account(draft, actor, *id, name),
         Command::SuspendAccount { actor, id, suspended } => suspend_account(draft, actor, *id, *suspended),
         Command::CreateMember { actor, id, account, name, roles } => {
-            let row = Member { id: *id, account: *account, name: name.clone(), roles: roles.clone(), created_at: draft.now };
+            let row =
+                Member { id: *id, account: *account, name: name.clone(), roles: roles.clone(), created_at: draft.now };
             create_member(draft, actor, row)
         }
         Command::CreateToken { actor, id, member, name, hash, roles, expires_at } => {
@@ -86,9 +87,12 @@ fn create_member(draft: &mut Draft<'_>, actor: &Actor, mut row: Member) -> Resul
 fn create_token(draft: &mut Draft<'_>, actor: &Actor, mut row: Token) -> Result<Outcome, Refusal> {
     let member = may_handle_tokens_of(draft, actor, row.member)?;
     row.roles = roles_in_order(&row.roles)?;
-    let grantable = |role: &Role| member.roles.contains(role) && (actor.member != row.member || actor.roles.contains(role));
+    let grantable =
+        |role: &Role| member.roles.contains(role) && (actor.member != row.member || actor.roles.contains(role));
     if let Some(role) = row.roles.iter().find(|role| !grantable(role)) {
-        return Err(Refusal::forbidden(format!("the token can't carry the role {role}: neither does the one who asks")));
+        return Err(Refusal::forbidden(format!(
+            "the token can't carry the role {role}: neither does the one who asks"
+        )));
     }
     check_token_name(&row.name)?;
     check_expiry(draft.now, row.expires_at)?;

@@ -22,7 +22,11 @@ pub(super) fn decide(
         let until = lease.ends_at().map_or("it has ended".to_string(), |at| format!("{at} at the latest"));
         return Err(Refusal::new(
             Kind::Locked,
-            format!("lease {} ({}) holds the partition: its allocation is frozen until {until}", lease.id, lease.state.word()),
+            format!(
+                "lease {} ({}) holds the partition: its allocation is frozen until {until}",
+                lease.id,
+                lease.state.word()
+            ),
         )
         .advise("wait for the lease to end, or end it first"));
     }
@@ -56,7 +60,8 @@ pub(super) fn revise(draft: &mut Draft<'_>, changes: Vec<alter::Change>) {
         if has.resources == to {
             continue;
         }
-        let allocation = Allocation { revision: has.revision + 1, resources: to, vcpus: Allocation::vcpus_for(to), ..has };
+        let allocation =
+            Allocation { revision: has.revision + 1, resources: to, vcpus: Allocation::vcpus_for(to), ..has };
         draft.put(Change::Allocation { partition: id, allocation, at: draft.now });
     }
 }

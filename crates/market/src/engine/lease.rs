@@ -33,8 +33,11 @@ fn extend(draft: &mut Draft<'_>, actor: &Actor, id: LeaseId, by: Seconds) -> Res
         return Err(Refusal::invalid("a lease is lengthened by a second at least, by ten years at most"));
     }
     if !lease.state.is_wanted() {
-        return Err(Refusal::conflict(format!("lease {id} is {}: only one that runs can be lengthened", lease.state.word()))
-            .advise("rent again"));
+        return Err(Refusal::conflict(format!(
+            "lease {id} is {}: only one that runs can be lengthened",
+            lease.state.word()
+        ))
+        .advise("rent again"));
     }
     if draft.account(lease.account).is_none_or(|a| a.suspended) {
         return Err(Refusal::forbidden("the account is suspended: it can't rent for longer"));

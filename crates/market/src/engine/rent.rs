@@ -91,8 +91,10 @@ fn name_of(draft: &Draft<'_>, actor: &Actor, id: LeaseId, asked: Option<&str>) -
     check_name(name).map_err(Refusal::invalid)?;
     match draft.lease_by_name(actor.account, name) {
         None => Ok(name.into()),
-        Some(other) => Err(Refusal::conflict(format!("lease {} is called {name} and is {}", other.id, other.state.word()))
-            .advise("choose another name, or release that one first")),
+        Some(other) => {
+            Err(Refusal::conflict(format!("lease {} is called {name} and is {}", other.id, other.state.word()))
+                .advise("choose another name, or release that one first"))
+        }
     }
 }
 
@@ -117,9 +119,10 @@ fn no_match(unfit: Vec<(Unfit, usize)>) -> Refusal {
         0 => "no partition is lent at the moment".to_string(),
         _ => format!("none of the {all} partitions that are lent fits"),
     };
-    let advice = unfit.iter().max_by_key(|(_, partitions)| *partitions).map(|(reason, partitions)| {
-        format!("most often ({partitions} of {all}): {}", reason.explanation())
-    });
+    let advice = unfit
+        .iter()
+        .max_by_key(|(_, partitions)| *partitions)
+        .map(|(reason, partitions)| format!("most often ({partitions} of {all}): {}", reason.explanation()));
     Refusal { advice, unfit: unfit.iter().map(count).collect(), ..Refusal::new(Kind::NoMatch, detail) }
 }
 

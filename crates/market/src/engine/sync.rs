@@ -69,7 +69,9 @@ fn check(request: &SyncRequest) -> Result<(), Refusal> {
         return Err(Refusal::invalid(format!("a host has at most {MOST_PARTITIONS} partitions")));
     }
     if request.receipts.len() > MOST_RECEIPTS {
-        return Err(Refusal::invalid(format!("at most {MOST_RECEIPTS} receipts at once: send the rest with the next sync")));
+        return Err(Refusal::invalid(format!(
+            "at most {MOST_RECEIPTS} receipts at once: send the rest with the next sync"
+        )));
     }
     request.inventory.check().map_err(Refusal::invalid)?;
     if request.dial.len() > 200 || !request.dial.chars().all(|c| c.is_ascii_graphic()) {

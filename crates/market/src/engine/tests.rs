@@ -1,1 +1,12 @@
-//! Tests of the engine.
+//! The engine, with a real database in memory: after every step the database read anew, the
+//! engine's own state and what readers see are the same.
+
+mod authority;
+mod failing;
+mod life;
+mod property;
+mod receipts;
+mod silence;
+mod sync;
+mod thread;
+pub(crate) mod world;

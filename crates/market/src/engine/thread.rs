@@ -1,5 +1,6 @@
 //! The one writer thread, and the handle by which everybody else reaches it.
 
+use super::change::Change;
 use super::clock::Clock;
 use super::command::{Command, Idempotency, Refusal, Reply};
 use super::commit::{Commit, CommitError};
@@ -8,7 +9,6 @@ use super::plan::{self, Plan};
 use super::state::State;
 use super::step::{Engine, Fatal, Request, Stepped};
 use super::wake::{Topic, Wakers};
-use super::change::Change;
 use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -26,8 +26,7 @@ pub(super) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
             draft.happen(lease.id, event)?;
         }
     }
-    let hosts: BTreeSet<HostId> =
-        draft.partitions().filter(|p| p.taken_back.is_some()).map(|p| p.host).collect();
+    let hosts: BTreeSet<HostId> = draft.partitions().filter(|p| p.taken_back.is_some()).map(|p| p.host).collect();
     for host in hosts {
         let _ = reclaim_due(draft, host);
     }

@@ -132,7 +132,8 @@ impl State {
             C::PartitionDeclared { partition, name, profile, lendable, offer, listed_at, leaving } => self
                 .edit_partition(*partition, |row| {
                     row.partition.name.clone_from(name);
-                    (row.partition.profile, row.partition.lendable, row.partition.offer) = (*profile, *lendable, *offer);
+                    (row.partition.profile, row.partition.lendable, row.partition.offer) =
+                        (*profile, *lendable, *offer);
                     (row.listed_at, row.leaving) = (*listed_at, *leaving);
                 }),
             C::PartitionTakenBack { partition, taken_back } => {

@@ -25,12 +25,7 @@ impl Intake<'_, '_> {
         let (host_id, account) = (host.id, host.account);
         let old_offer = host.offer;
         let offer = self.offer_for(division.conditions.as_ref(), account, old_offer);
-        self.draft.put(Change::HostDivided {
-            host: host_id,
-            revision: division.revision,
-            keep: division.keep,
-            offer,
-        });
+        self.draft.put(Change::HostDivided { host: host_id, revision: division.revision, keep: division.keep, offer });
         self.remove_undeclared(division);
         for declared in &division.partitions {
             self.declare(declared, offer.map(|(id, _)| id));
@@ -231,7 +226,8 @@ pub(crate) fn reclaim_due(
         let held = draft.holder(row.id).filter(|l| l.generation == taken_back.generation && l.state.is_wanted());
         let Some(lease) = held.cloned() else { continue };
         let terms = lease.terms();
-        let notice = draft.offer(terms.offer, terms.offer_version).and_then(|o| o.offer.conditions.reclaim_notice_seconds);
+        let notice =
+            draft.offer(terms.offer, terms.offer_version).and_then(|o| o.offer.conditions.reclaim_notice_seconds);
         let rest = notice.map_or(Seconds::ZERO, |notice| notice - draft.now.since(taken_back.at));
         if rest > Seconds::ZERO {
             waiting.push((row.name.clone(), rest));

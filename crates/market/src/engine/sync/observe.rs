@@ -56,11 +56,15 @@ impl Intake<'_, '_> {
             return;
         }
         if seen.lease.is_some_and(|said| said != lease.id) {
-            let warning = format!("generation {} belongs to lease {}, not to the one named", lease.generation, lease.id);
+            let warning =
+                format!("generation {} belongs to lease {}, not to the one named", lease.generation, lease.id);
             return self.flag("sync.other_lease", lease.id, warning);
         }
         if applied.resources != known.resources && was_started(seen.phase) {
-            let warning = format!("partition {} runs with {}, but {} is granted", seen.partition, applied.resources, known.resources);
+            let warning = format!(
+                "partition {} runs with {}, but {} is granted",
+                seen.partition, applied.resources, known.resources
+            );
             self.flag("sync.other_allocation", lease.id, warning);
         }
         self.follow(&lease, seen);

@@ -3,8 +3,8 @@
 use super::Intake;
 use crate::engine::change::Change;
 use std::collections::BTreeMap;
-use sublet_model::ids::LeaseId;
 use sublet_model::identity::{Sha256Digest, Signed};
+use sublet_model::ids::LeaseId;
 use sublet_model::metering::{ChainEnd, Intake as Judged, Receipt, ReceiptError, judge};
 use sublet_model::units::Seconds;
 
@@ -46,7 +46,10 @@ impl Intake<'_, '_> {
         match judge(lease.id, lease.generation, lease.chain.as_ref(), &receipt, digest) {
             Ok(Judged::Known) => {}
             Ok(Judged::Next) if !(Seconds::ZERO..=Seconds::MAX).contains(&receipt.seconds) => {
-                let warning = format!("receipt {} of lease {}: no lease runs for {} seconds", receipt.seq, lease.id, receipt.seconds.0);
+                let warning = format!(
+                    "receipt {} of lease {}: no lease runs for {} seconds",
+                    receipt.seq, lease.id, receipt.seconds.0
+                );
                 self.flag("receipt.refused", lease.id, warning);
             }
             Ok(Judged::Next) => self.store(&receipt, signed, digest),

@@ -1,0 +1,224 @@
+//! One lease from request to bill, and what stands in its way.
+
+use super::world::*;
+use crate::engine::command::{Command, Idempotency, Outcome, Reply};
+use crate::engine::step::Request;
+use sublet_model::identity::Sha256Digest;
+use sublet_model::lease::{EndReason, LeaseState};
+use sublet_model::partition::Phase;
+use sublet_model::partition::alter::resources;
+use sublet_model::requirements::Requirements;
+use sublet_model::units::{GiB, Micros, Millicores, Seconds};
+use sublet_wire::problem::Kind;
+
+#[test]
+fn a_lease_from_request_to_bill() {
+    let (mut world, mut agent) = World::lending();
+    assert_eq!(world.has(agent.partition(0)).resources, resources(1000, 512, 0), "idle ones have what is desired");
+    let lease = world.rent(2500).unwrap();
+    assert_eq!(lease.generation, 1);
+    // 3000 is lendable: the neighbour gives what it has above its min.
+    assert_eq!(world.has(lease.partition).resources.cpu, Millicores(2500));
+    assert_eq!(world.has(agent.partition(1)).resources.cpu, Millicores(500));
+    lease.agreed.signed.verify(&keys().market.public()).unwrap();
+
+    let plan = world.sync(&mut agent);
+    let wanted = plan.plan.iter().find(|w| w.partition == lease.partition).unwrap();
+    let run = wanted.run.as_ref().unwrap();
+    assert_eq!((run.lease, run.term_seconds, wanted.allocation.generation), (lease.id, Seconds(3600), 1));
+
+    agent.sees(&lease, Phase::Booting);
+    world.sync(&mut agent);
+    world.pass(5);
+    agent.sees(&lease, Phase::Ready);
+    world.sync(&mut agent);
+    let ready_at = world.now;
+    let timeline = world.lease(lease.id).timeline.clone();
+    assert_eq!(world.lease(lease.id).state, LeaseState::Active { ready_at, silent_since: None });
+    assert!(timeline.booted_at < timeline.ready_at && timeline.contact_at.is_none());
+
+    world.pass(37);
+    let version = world.engine.state().lease_version(lease.id);
+    world.call(Command::Release { actor: client(), lease: lease.id }).unwrap();
+    assert!(world.engine.state().lease_version(lease.id) > version, "that is news");
+    let plan = world.sync(&mut agent);
+    assert!(plan.plan.iter().all(|w| w.run.is_none() && w.gone.is_none()));
+    assert_eq!(world.rent(2500).unwrap_err().kind, Kind::NoMatch, "until gone and wiped the slot is held");
+
+    let last = agent.receipt(&lease, 37, true);
+    agent.says.receipts = vec![last];
+    agent.sees(&lease, Phase::Gone { reason: None });
+    let plan = world.sync(&mut agent);
+    assert_eq!(plan.acknowledged[0].seq, 1);
+    assert_eq!(plan.plan.iter().find(|w| w.partition == lease.partition).unwrap().gone, Some(1));
+    assert!(matches!(world.lease(lease.id).state, LeaseState::Ended { reason: EndReason::Released, .. }));
+    let charge = world.engine.state().charge(lease.id).expect("settled with the last receipt").charge.clone();
+    // 2.5 cores at 3.6 an hour is 0.0025 a second.
+    assert_eq!((charge.billed_seconds, charge.total), (Seconds(37), Micros(100 + 37 * 2500)));
+    assert_eq!(world.has(agent.partition(0)).resources.cpu, Millicores(1000), "both return to what is desired");
+    assert_eq!(world.has(agent.partition(1)).resources.cpu, Millicores(1000));
+    assert_eq!(world.has(lease.partition).generation, 1, "the generation rises only at a grant");
+    assert_eq!(world.rent(1000).unwrap().generation, 2);
+}
+
+#[test]
+fn n_identical_requests_have_one_effect_and_one_answer() {
+    let (mut world, _) = World::lending();
+    let idempotency = Some(Idempotency { member: id(CLIENT), key: "k".into(), body: Sha256Digest::of(b"body") });
+    let request = |n: u128| Request { command: rent(client(), id(n), 1000), idempotency: idempotency.clone() };
+    // Twice in one batch, and again later: the ids differ, as they do when HTTP makes them.
+    let answers = world.step(vec![request(71), request(72)]);
+    let again = world.step(vec![request(73)]);
+    let granted = |reply: &Result<Reply, _>| match reply {
+        Ok(Reply::Outcome(Outcome::Granted { lease, .. })) => *lease,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([granted(&answers[0]), granted(&answers[1]), granted(&again[0])], [id(71); 3]);
+    assert_eq!(world.engine.state().leases().count(), 1);
+    let other = Some(Idempotency { body: Sha256Digest::of(b"other"), ..idempotency.clone().unwrap() });
+    let refused = world.reply(rent(client(), id(74), 1000), other).unwrap_err();
+    assert_eq!(refused.kind, Kind::IdempotencyMismatch);
+    // A refusal is not kept: the next time it may turn out otherwise.
+    let key = |key: &str| Some(Idempotency { member: id(CLIENT), key: key.into(), body: Sha256Digest::of(b"x") });
+    assert_eq!(world.reply(rent(client(), id(75), 2600), key("big")).unwrap_err().kind, Kind::NoMatch);
+    world.reply(rent(client(), id(76), 1000), key("big")).unwrap();
+}
+
+#[test]
+fn a_held_allocation_is_locked_for_everybody() {
+    let (mut world, agent) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    for actor in [lender(), operator()] {
+        let alter = Command::Alter { actor, partition: lease.partition, resources: resources(600, 512, 0) };
+        let refused = world.call(alter).unwrap_err();
+        assert_eq!(refused.kind, Kind::Locked);
+        assert!(refused.detail.contains(&lease.id.to_string()), "{refused}");
+    }
+    let alter =
+        |cpu| Command::Alter { actor: lender(), partition: agent.partition(1), resources: resources(cpu, 512, 0) };
+    world.call(alter(2000)).unwrap();
+    assert_eq!(world.has(agent.partition(1)).revision, 2, "its first row, what is desired, and this");
+    assert_eq!(world.call(alter(2001)).unwrap_err().kind, Kind::Conflict, "there is no more");
+    assert_eq!(world.call(alter(400)).unwrap_err().kind, Kind::Invalid, "less than its min");
+    assert_eq!(world.call(alter(i64::MAX)).unwrap_err().kind, Kind::Invalid);
+}
+
+#[test]
+fn what_can_not_be_rented_is_refused_with_a_reason() {
+    let (mut world, _) = World::lending();
+    let check = |world: &mut World, edit: &dyn Fn(&mut Requirements), kind: Kind| {
+        let Command::Rent { mut requirements, .. } = rent(client(), id(1), 1000) else { unreachable!() };
+        edit(&mut requirements);
+        let mut command = rent(client(), world.fresh(), 1000);
+        if let Command::Rent { requirements: r, .. } = &mut command {
+            *r = requirements;
+        }
+        assert_eq!(world.call(command).unwrap_err().kind, kind);
+    };
+    check(&mut world, &|r| r.cpu = Some(Millicores(0)), Kind::Invalid);
+    check(&mut world, &|r| r.cpu = Some(Millicores(i64::MAX)), Kind::Invalid);
+    check(&mut world, &|r| r.term_seconds = Some(Seconds(i64::MAX)), Kind::Invalid);
+    check(&mut world, &|r| r.term_seconds = Some(Seconds::MAX), Kind::NoMatch);
+    check(&mut world, &|r| r.disk = Some(GiB(1)), Kind::NoMatch);
+    check(&mut world, &|r| r.os = Some("' or 1=1 --".into()), Kind::NoMatch);
+    check(&mut world, &|r| r.os = Some("\0".into()), Kind::Invalid);
+    check(&mut world, &|r| r.total_at_most = Some(Micros(5)), Kind::NoMatch);
+    assert_eq!(world.engine.state().leases().count(), 0);
+}
+
+#[test]
+fn a_price_that_can_not_be_counted_is_refused() {
+    let (mut world, mut agent) = World::lending();
+    let conditions = agent.says.division.conditions.as_mut().unwrap();
+    conditions.prices.flat = sublet_model::units::MicrosPerHour::MAX;
+    conditions.longest_term_seconds = Seconds::MAX;
+    conditions.prices.setup = Micros(1_000_000_000_000);
+    conditions.prices.disk = sublet_model::units::MicrosPerHour::MAX;
+    agent.says.division.revision += 1;
+    agent.says.inventory.disk = GiB::MAX;
+    let disk = GiB(1 << 20);
+    agent.says.division.partitions.iter_mut().for_each(|p| p.profile.max.disk = disk);
+    assert_eq!(world.sync(&mut agent).division_refused, None);
+    let mut command = rent(client(), id(7), 1000);
+    if let Command::Rent { requirements, .. } = &mut command {
+        (requirements.term_seconds, requirements.disk) = (Some(Seconds::MAX), Some(disk));
+    }
+    assert_eq!(world.call(command).unwrap_err().kind, Kind::Invalid);
+}
+
+#[test]
+fn names_are_one_of_a_kind_among_running_leases() {
+    let (mut world, mut agent) = World::lending();
+    let named = |n: u128, name: &str| {
+        let mut command = rent(client(), id(n), 1000);
+        if let Command::Rent { name: slot, .. } = &mut command {
+            *slot = Some(name.into());
+        }
+        command
+    };
+    world.call(named(50, "box")).unwrap();
+    assert_eq!(world.call(named(51, "box")).unwrap_err().kind, Kind::Conflict);
+    assert_eq!(world.call(named(52, "../x")).unwrap_err().kind, Kind::Invalid);
+    let lease = world.lease(id(50)).clone();
+    world.call(Command::Release { actor: client(), lease: lease.id }).unwrap();
+    agent.sees(&lease, Phase::Gone { reason: None });
+    world.sync(&mut agent);
+    world.call(named(53, "box")).unwrap();
+}
+
+#[test]
+fn a_lease_is_lengthened_within_what_the_offer_allows() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    let extend = |by| Command::Extend { actor: client(), lease: lease.id, by: Seconds(by) };
+    let before = world.engine.state().host(agent.host).unwrap().plan_version;
+    world.call(extend(3600)).unwrap();
+    assert_eq!(world.lease(lease.id).term_seconds, Seconds(7200));
+    assert!(world.engine.state().host(agent.host).unwrap().plan_version > before, "the host must hear of it");
+    for by in [0, -1, i64::MIN, i64::MAX] {
+        assert_eq!(world.call(extend(by)).unwrap_err().kind, Kind::Invalid, "{by}");
+    }
+    assert_eq!(world.call(extend(8 * 86_400)).unwrap_err().kind, Kind::Conflict);
+    world.call(Command::Release { actor: client(), lease: lease.id }).unwrap();
+    assert_eq!(world.call(extend(1)).unwrap_err().kind, Kind::Conflict);
+}
+
+#[test]
+fn a_forgotten_host_ends_its_leases_and_its_partitions_never_come_back() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    world.call(Command::ForgetHost { actor: operator(), host: agent.host }).unwrap();
+    assert!(matches!(world.lease(lease.id).state, LeaseState::Ended { reason: EndReason::HostLost, .. }));
+    assert_eq!(world.try_sync(&mut agent).unwrap_err().kind, Kind::SessionRefused);
+    assert_eq!(world.engine.state().partitions().count(), 0);
+    let mut other = world.add_host(101);
+    other.says.division.partitions[0].id = agent.partition(0);
+    other.says.division.revision += 1;
+    assert!(world.sync(&mut other).division_refused.unwrap().contains("another host"));
+}
+
+#[test]
+fn boots_that_fail_in_a_row_unlist_a_partition_for_a_while() {
+    let (mut world, mut agent) = World::lending();
+    // The other one is the owner's own, so that each rent goes to the same.
+    agent.says.division.partitions[1].lendable = false;
+    agent.says.division.revision += 1;
+    world.sync(&mut agent);
+    for _ in 0..3 {
+        let lease = world.rent(1000).unwrap();
+        agent.sees(&lease, Phase::Gone { reason: Some(EndReason::BootFailed) });
+        world.sync(&mut agent);
+        assert!(matches!(world.lease(lease.id).state, LeaseState::Ended { reason: EndReason::BootFailed, .. }));
+        assert_eq!(world.engine.state().charge(lease.id).unwrap().charge.total, Micros(0), "nothing is billed");
+    }
+    let row = world.engine.state().partition(agent.partition(0)).unwrap();
+    assert_eq!((row.failed_boots, row.unlisted_until), (3, Some(world.now.after(Seconds(600)))));
+    assert_eq!(world.rent(1000).unwrap_err().kind, Kind::NoMatch);
+    assert!(world.engine.state().reliability_permille(agent.host) == 0);
+    world.pass(600);
+    world.sync(&mut agent);
+    let lease = world.running(&mut agent);
+    agent.sees(&lease, Phase::Gone { reason: Some(EndReason::GuestShutdown) });
+    world.sync(&mut agent);
+    assert_eq!(world.engine.state().partition(agent.partition(0)).unwrap().failed_boots, 0, "one that worked");
+}

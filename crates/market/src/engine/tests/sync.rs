@@ -1,0 +1,244 @@
+//! What a host may say, and what it may not.
+
+use super::world::*;
+use crate::engine::command::{Command, Outcome};
+use sublet_model::lease::LeaseState;
+use sublet_model::offer::Conditions;
+use sublet_model::partition::Phase;
+use sublet_model::partition::alter::resources;
+use sublet_model::units::{MiB, Millicores, Seconds};
+use sublet_wire::problem::Kind;
+use sublet_wire::sync::{Division, MOST_PARTITIONS, MOST_RECEIPTS};
+
+/// Writes of the database so far.
+fn written(world: &World) -> i64 {
+    world.db.connection().query_row("select total_changes()", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_sync_that_changes_nothing_never_reaches_the_database() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    agent.sees(&lease, Phase::Ready);
+    world.sync(&mut agent);
+    let (before, plan) = (written(&world), world.engine.state().host(agent.host).unwrap().plan_version);
+    for n in 0..10 {
+        world.pass(5);
+        agent.says.observed[0].seconds = Seconds(n * 5);
+        world.sync(&mut agent);
+        world.tick();
+    }
+    assert_eq!(written(&world), before);
+    assert_eq!(world.engine.state().host(agent.host).unwrap().plan_version, plan);
+    assert_eq!(world.engine.state().seconds_so_far(world.lease(lease.id)), Seconds(45), "but it is seen");
+}
+
+#[test]
+fn only_the_newest_session_is_heard_and_a_copied_key_opens_none() {
+    let (mut world, mut agent) = World::lending();
+    let open = |world: &mut World, last| world.call(Command::OpenSession { host: id(HOST), last_session: last });
+    assert_eq!(open(&mut world, 0).unwrap_err().kind, Kind::SessionRefused, "it used session 1 and does not know");
+    assert_eq!(open(&mut world, 2).unwrap_err().kind, Kind::SessionRefused, "nobody opened that one");
+    assert_eq!(open(&mut world, 1), Ok(Outcome::Session(2)));
+    assert_eq!(world.try_sync(&mut agent).unwrap_err().kind, Kind::SessionRefused, "session 1 is over");
+    // The answer that opened session 2 was lost, and the one after it too.
+    assert_eq!(open(&mut world, 1), Ok(Outcome::Session(3)));
+    assert_eq!(open(&mut world, 1), Ok(Outcome::Session(4)));
+    agent.session = 4;
+    world.sync(&mut agent);
+    assert_eq!(open(&mut world, 1).unwrap_err().kind, Kind::SessionRefused, "now session 4 was used");
+    for actor in [client(), stranger()] {
+        assert_eq!(world.call(Command::ResetSession { actor, host: id(HOST) }).unwrap_err().kind, Kind::NotFound);
+    }
+    world.call(Command::ResetSession { actor: lender(), host: id(HOST) }).unwrap();
+    assert_eq!(open(&mut world, 0), Ok(Outcome::Session(5)));
+    assert_eq!(open(&mut world, 0).unwrap_err().kind, Kind::SessionRefused, "a reset is good for one");
+}
+
+#[test]
+fn what_is_too_much_is_refused_whole() {
+    let (mut world, agent) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    let mut says = agent.says.clone();
+    let mut one = Agent::new(HOST);
+    one.sees(&lease, Phase::Ready);
+    let observed = one.says.observed[0].clone();
+    let mut refused = |says: sublet_wire::sync::SyncRequest| {
+        let refusal = world.raw_sync(agent.host, 1, says).unwrap_err();
+        assert_eq!(refusal.kind, Kind::Invalid, "{refusal}");
+    };
+    says.observed = vec![observed.clone(); MOST_PARTITIONS + 1];
+    refused(says.clone());
+    says.observed = vec![observed.clone(); 2];
+    refused(says.clone());
+    says.observed = Vec::new();
+    says.receipts = vec![one.receipt(&lease, 1, false); MOST_RECEIPTS + 1];
+    refused(says.clone());
+    says.receipts = Vec::new();
+    says.dial = "a b".into();
+    refused(says.clone());
+    says.dial = agent.says.dial.clone();
+    says.inventory.threads = 0;
+    refused(says);
+    assert!(matches!(world.lease(lease.id).state, LeaseState::Granted { .. }));
+}
+
+#[test]
+fn older_and_foreign_sights_change_nothing() {
+    let (mut world, mut agent) = World::lending();
+    let mut b = world.add_host(101);
+    let lease = world.rent(1000).unwrap();
+    let (owner, other) = if lease.host == agent.host { (&mut agent, &mut b) } else { (&mut b, &mut agent) };
+
+    other.sees(&lease, Phase::Ready);
+    assert!(world.sync(other).warnings.iter().any(|w| w.contains("not one of this host")));
+    other.says.observed.clear();
+
+    owner.sees(&lease, Phase::Gone { reason: None });
+    owner.says.observed[0].applied.generation = 0;
+    assert!(world.sync(owner).warnings.is_empty(), "it just has not applied the grant yet");
+    owner.says.observed[0].applied.generation = 9;
+    assert!(world.sync(owner).warnings.iter().any(|w| w.contains("backup")));
+    owner.says.observed[0].applied.generation = 1;
+    owner.says.observed[0].lease = Some(id(5));
+    assert!(world.sync(owner).warnings.iter().any(|w| w.contains("not to the one named")));
+    assert!(matches!(world.lease(lease.id).state, LeaseState::Granted { .. }), "through all of it");
+
+    // A sight that comes late, of a generation that is over.
+    owner.sees(&lease, Phase::Gone { reason: None });
+    world.sync(owner);
+    let again = world.rent(3000 - 500).unwrap();
+    owner.sees(&lease, Phase::Gone { reason: None });
+    world.sync(owner);
+    assert!(world.lease(again.id).state.is_wanted());
+}
+
+#[test]
+fn a_host_that_is_ahead_is_believed_at_the_next_grant() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    agent.sees(&lease, Phase::Gone { reason: None });
+    world.sync(&mut agent);
+    for partition in [0, 1] {
+        let mut seen = agent.says.observed[0].clone();
+        (seen.partition, seen.applied.generation, seen.lease) = (agent.partition(partition), 41, None);
+        agent.says.observed.retain(|o| o.partition != seen.partition);
+        agent.says.observed.push(seen);
+    }
+    world.sync(&mut agent);
+    assert_eq!(world.rent(1000).unwrap().generation, 42);
+}
+
+#[test]
+fn a_computer_that_shrinks_keeps_what_is_held_and_lends_nothing_new() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.rent(2000).unwrap();
+    agent.says.inventory.threads = 2;
+    agent.says.inventory.cores = 2;
+    world.sync(&mut agent);
+    assert_eq!(world.has(lease.partition).resources.cpu, Millicores(2000), "held");
+    let free = world.engine.state().reach(agent.partition(1)).unwrap();
+    assert!(free.cpu < Millicores(0), "{free}");
+    assert_eq!(world.rent(500).unwrap_err().kind, Kind::NoMatch);
+    agent.says.inventory.threads = 4;
+    world.sync(&mut agent);
+    world.rent(500).unwrap();
+}
+
+#[test]
+fn a_division_that_can_not_be_is_refused_whole_with_a_reason() {
+    let (mut world, mut agent) = World::lending();
+    let mut other = world.add_host(101);
+    let good = agent.says.division.clone();
+    let before = world.engine.state().host(agent.host).unwrap().clone();
+    let foreign = other.partition(0);
+    type Edit = Box<dyn Fn(&mut Division)>;
+    let bad: Vec<(&str, Edit)> = vec![
+        ("only 500m cpu", Box::new(|d| d.keep = resources(3500, 0, 0))),
+        ("between zero", Box::new(|d| d.keep = resources(-1, 0, 0))),
+        ("another host", Box::new(move |d| d.partitions[0].id = foreign)),
+        ("twice", Box::new(|d| d.partitions[1].id = d.partitions[0].id)),
+        ("twice", Box::new(|d| d.partitions[1].name = d.partitions[0].name.clone())),
+        ("can't be a name", Box::new(|d| d.partitions[0].name = "../../etc".into())),
+        ("out of order", Box::new(|d| d.partitions[0].profile.min.cpu = Millicores(2000))),
+        ("at least 100m", Box::new(|d| d.partitions[0].profile.min.memory = MiB(1))),
+        ("no conditions", Box::new(|d| d.conditions = None)),
+        (
+            "the shortest term",
+            Box::new(|d| {
+                d.conditions = Some(Conditions { shortest_term_seconds: Seconds(1 << 20), ..Conditions::free() })
+            }),
+        ),
+    ];
+    for (why, edit) in bad {
+        agent.says.division = good.clone();
+        agent.says.division.revision = 7;
+        edit(&mut agent.says.division);
+        let answer = world.sync(&mut agent);
+        let refused = answer.division_refused.unwrap_or_default();
+        assert!(refused.contains(why), "{why}: {refused}");
+        assert_eq!(answer.division_revision, 1);
+        let now = world.engine.state().host(agent.host).unwrap();
+        assert_eq!((now.keep, now.offer, now.plan_version), (before.keep, before.offer, before.plan_version));
+    }
+    // An older one says nothing new, whatever it says.
+    agent.says.division = Division { revision: 0, ..Division::default() };
+    assert_eq!(world.sync(&mut agent).division_refused, None);
+    assert_eq!(world.engine.state().partitions_of(agent.host).count(), 2);
+    world.sync(&mut other);
+}
+
+#[test]
+fn conditions_make_a_new_version_and_leases_keep_theirs() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    agent.says.division.conditions.as_mut().unwrap().prices.cpu.0 += 1;
+    agent.says.division.revision += 1;
+    world.sync(&mut agent);
+    agent.says.division.revision += 1;
+    world.sync(&mut agent);
+    let state = world.engine.state();
+    let offer = state.newest_offer(lease.terms().offer).unwrap();
+    assert_eq!((offer.offer.version, lease.terms().offer_version), (2, 1), "the same conditions make no version");
+    assert_eq!(world.rent(1000).unwrap().terms().offer_version, 2);
+}
+
+#[test]
+fn what_the_owner_removes_stays_while_it_is_held() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    let removed = agent.says.division.partitions.iter().position(|p| p.id == lease.partition).unwrap();
+    let declared = agent.says.division.partitions.remove(removed);
+    agent.says.division.revision += 1;
+    let answer = world.sync(&mut agent);
+    assert_eq!(answer.division_refused, None);
+    assert!(answer.plan.iter().any(|w| w.partition == lease.partition && w.run.is_some()), "the lease goes on");
+    agent.sees(&lease, Phase::Gone { reason: None });
+    let answer = world.sync(&mut agent);
+    assert!(answer.plan.iter().all(|w| w.partition != lease.partition), "now it is gone");
+    agent.says.division.partitions.push(declared);
+    agent.says.division.revision += 1;
+    assert!(world.sync(&mut agent).division_refused.unwrap().contains("retired"));
+}
+
+#[test]
+fn unlisting_stops_new_grants_only() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    agent.says.division.partitions.iter_mut().for_each(|p| p.lendable = false);
+    agent.says.division.revision += 1;
+    world.sync(&mut agent);
+    assert!(world.lease(lease.id).state.is_wanted());
+    assert_eq!(world.rent(500).unwrap_err().kind, Kind::NoMatch);
+}
+
+#[test]
+fn words_from_a_host_are_tidied() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    agent.sees(&lease, Phase::Booting);
+    agent.says.observed[0].detail = Some(format!("a\x1b[2J\0{}", "x".repeat(10_000)));
+    world.sync(&mut agent);
+    let detail = world.lease(lease.id).detail.clone().unwrap();
+    assert!(detail.starts_with("a [2J x") && detail.chars().count() == 500);
+}
