@@ -87,8 +87,8 @@ pub fn header(session: u64, stream: u32, kind: u16, channel: u16, length: u32) -
 
 /// The bytes after a payload.
 pub fn trailer(session: u64) -> [u8; TRAILER_BYTES] {
-    // Never zero, so that filler is never taken for it.
-    ((session ^ (session >> 32)) as u32 | 1).to_le_bytes()
+    // No byte of it is zero, so that filler is never taken for any part.
+    ((session ^ (session >> 32)) as u32 | 0x0101_0101).to_le_bytes()
 }
 
 /// Appends one whole frame.

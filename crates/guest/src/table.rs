@@ -76,7 +76,7 @@ impl Table {
     fn answer(&mut self, frame: &Frame<'_>, outbox: &mut Outbox) -> Result<Option<(u16, Vec<u8>)>, Refused> {
         let malformed = |_| refused(Refusal::Protocol, "a message that does not decode".into());
         match frame.kind {
-            kind::DATA => return self.input(frame, outbox).map(|()| None),
+            kind::DATA => self.input(frame, outbox).map(|()| None),
             kind::EOF => self.job(frame.stream).map(Job::end_input).map(|()| None).or(Ok(None)),
             kind::CREDIT => {
                 let bytes = frame.payload.try_into().map(u32::from_le_bytes).unwrap_or(0);

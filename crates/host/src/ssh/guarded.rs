@@ -20,6 +20,7 @@ pub struct AuthWatch {
     active: AtomicBool,
     asked: AtomicBool,
     heard: AtomicBool,
+    was_refused: AtomicBool,
     refused: Notify,
 }
 
@@ -40,6 +41,11 @@ impl AuthWatch {
         self.refused.notified().await;
     }
 
+    /// Whether russh ever refused something by itself.
+    pub fn was_refused(&self) -> bool {
+        self.was_refused.load(Ordering::Acquire)
+    }
+
     fn read_some(&self) {
         self.heard.store(true, Ordering::Release);
     }
@@ -47,6 +53,7 @@ impl AuthWatch {
     fn wrote_some(&self) {
         let (heard, asked) = (self.heard.swap(false, Ordering::AcqRel), self.asked.swap(false, Ordering::AcqRel));
         if heard && !asked && self.active.load(Ordering::Acquire) {
+            self.was_refused.store(true, Ordering::Release);
             self.refused.notify_one();
         }
     }

@@ -6,8 +6,10 @@ use super::work::{Steering, Work};
 use super::{Door, Refusal, SessionEvent, certificate};
 use crate::guest_link::{Command, Pty};
 use russh::keys::{Certificate, PublicKey};
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Pty as Mode, Sig};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Response, Session, VerifiedPublicKey};
+use russh::{
+    Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, MethodKind, MethodSet, Pty as Mode, Sig,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,6 +29,7 @@ pub struct Client<D> {
     server: Arc<SshServer<D>>,
     connection: Arc<Connection>,
     channels: HashMap<ChannelId, Slot>,
+    refused: Option<Refusal>,
 }
 
 /// One channel: first what was asked for, then the way to its job.
@@ -48,13 +51,7 @@ impl<D> Drop for Client<D> {
 
 impl<D: Door> Client<D> {
     pub fn new(server: Arc<SshServer<D>>, connection: Arc<Connection>) -> Self {
-        Self { server, connection, channels: HashMap::new() }
-    }
-
-    async fn refuse(&self, refusal: Refusal) -> Auth {
-        self.connection.auth.over();
-        self.server.refuse(&self.connection, refusal).await;
-        Auth::reject()
+        Self { server, connection, channels: HashMap::new(), refused: None }
     }
 
     async fn let_in(&self, user: &str, certificate: &Certificate) -> Result<(), Refusal> {
@@ -122,20 +119,47 @@ impl<D: Door> Handler for Client<D> {
 
     async fn auth_publickey(&mut self, _user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         self.connection.auth.asked();
-        Ok(self.refuse(Refusal::PlainKey).await)
+        self.server.note(&self.connection, &Refusal::PlainKey);
+        // Clients offer the plain key first and its certificate next.
+        Ok(Auth::reject())
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
         self.connection.auth.asked();
-        match self.let_in(user, certificate).await {
-            Ok(()) => Ok(Auth::Accept),
-            Err(refusal) => Ok(self.refuse(refusal).await),
+        if let Err(refusal) = self.let_in(user, certificate).await {
+            self.server.note(&self.connection, &refusal);
+            self.refused = Some(refusal);
         }
+        // A plain refusal makes the client leave before any reason reaches it. Instead it comes into
+        // an empty room: without a tenant no channel opens, and the next call hangs up.
+        Ok(Auth::Accept)
     }
 
-    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
         self.connection.auth.over();
-        Ok(())
+        if self.connection.tenant().is_some() && self.refused.is_none() {
+            return Ok(());
+        }
+        self.connection.refused.cancel();
+        let words = self.refused.take().map_or_else(String::new, |refusal| in_words(&refusal));
+        session.disconnect(Disconnect::NoMoreAuthMethodsAvailable, &words, "")
+    }
+
+    /// Lets nobody in: a client that has nothing better to offer is told what it lacks.
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        self.connection.auth.asked();
+        if response.is_some() {
+            let only_keys = MethodSet::from(&[MethodKind::PublicKey][..]);
+            return Ok(Auth::Reject { proceed_with_methods: Some(only_keys), partial_success: false });
+        }
+        let refusal = if self.connection.auth.was_refused() { Refusal::OutOfTime } else { Refusal::PlainKey };
+        let instructions = format!("sublet: {}", in_words(&refusal));
+        Ok(Auth::Partial { name: "".into(), instructions: instructions.into(), prompts: (&[][..]).into() })
     }
 
     async fn channel_open_session(
@@ -144,7 +168,7 @@ impl<D: Door> Handler for Client<D> {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.channels.len() >= MOST_CHANNELS {
+        if self.connection.tenant().is_none() || self.channels.len() >= MOST_CHANNELS {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -285,6 +309,11 @@ impl<D: Door> Handler for Client<D> {
         }
         Ok(())
     }
+}
+
+/// What a client may be shown: names in it come from outside.
+fn in_words(refusal: &Refusal) -> String {
+    refusal.to_string().chars().filter(|c| !c.is_control()).collect()
 }
 
 fn small(number: u32) -> u16 {

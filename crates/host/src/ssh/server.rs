@@ -65,6 +65,9 @@ pub struct Connection {
     pub auth: Arc<AuthWatch>,
     /// Input held for all of its channels.
     pub held: Arc<Held>,
+    /// It was told why it is refused, and is to go.
+    pub refused: CancellationToken,
+    entered: CancellationToken,
     handle: OnceLock<Handle>,
     tenant: OnceLock<Admission>,
 }
@@ -76,6 +79,8 @@ impl Connection {
             cut: CancellationToken::new(),
             auth: Arc::default(),
             held: Arc::default(),
+            refused: CancellationToken::new(),
+            entered: CancellationToken::new(),
             handle: OnceLock::new(),
             tenant: OnceLock::new(),
         }
@@ -173,14 +178,15 @@ impl<D: Door> SshServer<D> {
 
     /// Returns when a connection must be cut: refused, too slow to come in, or its lease ended.
     async fn watch(&self, connection: &Connection) {
-        tokio::select! {
-            () = sleep(LOGIN_WITHIN) => {}
-            () = async {
-                connection.auth.refused_unasked().await;
-                self.refuse(connection, Refusal::OutOfTime).await;
-                sleep(FAREWELL_WITHIN).await;
-            } => {}
-            () = connection.cut.cancelled() => {}
+        let late = sleep(LOGIN_WITHIN);
+        tokio::pin!(late);
+        loop {
+            tokio::select! {
+                () = &mut late => return,
+                () = connection.refused.cancelled() => return sleep(FAREWELL_WITHIN).await,
+                () = connection.entered.cancelled() => break,
+                () = connection.auth.refused_unasked() => self.note(connection, &Refusal::OutOfTime),
+            }
         }
         let Some(tenant) = connection.tenant() else { return };
         let reason = ended(tenant).await;
@@ -195,12 +201,10 @@ impl<D: Door> SshServer<D> {
         &self.door
     }
 
-    /// Counts, logs and tells a refusal.
-    pub async fn refuse(&self, connection: &Connection, refusal: Refusal) {
+    /// Counts and logs a refusal.
+    pub fn note(&self, connection: &Connection, refusal: &Refusal) {
         tracing::info!(peer = connection.peer, reason = refusal.name(), "an SSH client was refused: {refusal}");
         *lock(&self.refusals).entry(refusal.name()).or_default() += 1;
-        let words: String = refusal.to_string().chars().filter(|c| !c.is_control()).collect();
-        connection.disconnect(Disconnect::NoMoreAuthMethodsAvailable, words).await;
     }
 
     /// How many clients were refused, by the names of [`Refusal::name`].
@@ -217,6 +221,7 @@ impl<D: Door> SshServer<D> {
         }
         if connection.tenant.set(tenant).is_ok() {
             present.connections += 1;
+            connection.entered.cancel();
         }
         Ok(())
     }
@@ -259,7 +264,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn config(host_key: PrivateKey) -> Config {
     Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-Sublet")),
-        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        // The second lets nobody in: it carries words to clients whose key or certificate was refused.
+        methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive][..]),
         // Nothing can be guessed here, so nothing is gained by answering slowly.
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),

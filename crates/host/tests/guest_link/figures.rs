@@ -27,7 +27,10 @@ async fn figures() {
     eprintln!("{:?}", run(&link, "cat /run/sublet/identity; hostname; date; uname -r; cat /proc/self/cgroup").await);
     eprintln!("{:?}", link.stats().await.unwrap());
 
-    sample("ping", 50, || async { drop(link.ping().await.unwrap()) }).await;
+    sample("ping", 50, || async {
+        link.ping().await.unwrap();
+    })
+    .await;
     let argv = ExecRequest { command: Command::Argv(vec![b"/bin/true".into()]), ..line("") };
     sample("exec true", 50, || async {
         let exec = link.exec(&argv).await.unwrap();

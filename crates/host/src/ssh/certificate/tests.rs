@@ -18,7 +18,9 @@ fn signed(authority: &PrivateKey, change: impl FnOnce(&mut Builder), principals:
     let user = new_key();
     let mut builder = Builder::new(vec![1; 16], user.public_key().key_data().clone(), time.0, time.1).unwrap();
     builder.cert_type(CertType::User).unwrap();
-    principals.iter().for_each(|principal| drop(builder.valid_principal(*principal).unwrap()));
+    for principal in principals {
+        builder.valid_principal(*principal).unwrap();
+    }
     if principals.is_empty() {
         builder.all_principals_valid().unwrap();
     }
@@ -33,8 +35,12 @@ fn only_the_right_certificate_opens() {
     let right = ["lease_a.g3"];
     let time = (NOW - 60, NOW + 60);
     let nothing = |_: &mut Builder| {};
-    let host = |builder: &mut Builder| drop(builder.cert_type(CertType::Host).unwrap());
-    let forced = |builder: &mut Builder| drop(builder.critical_option("force-command", "/bin/true").unwrap());
+    let host = |builder: &mut Builder| {
+        builder.cert_type(CertType::Host).unwrap();
+    };
+    let forced = |builder: &mut Builder| {
+        builder.critical_option("force-command", "/bin/true").unwrap();
+    };
     let other_generation = || Err(Refusal::OtherGeneration { lease: "lease_a".into(), generation: 3 });
     let other_lease = || Err(Refusal::OtherLease("lease_a".into()));
 

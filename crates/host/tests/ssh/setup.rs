@@ -1,0 +1,274 @@
+//! A host with one lease: market's and attacker's keys, an agent as small as can be, the server.
+
+use crate::rehearsal::{self, Rehearsal};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use sublet_host::guest_link::GuestLink;
+use sublet_host::ssh::{Admission, Door, LeaseKey, SessionEvent, SshServer};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The agent's side of the door, for one lease.
+struct OneLease {
+    admission: Admission,
+    link: watch::Receiver<Option<GuestLink>>,
+    events: watch::Sender<Vec<SessionEvent>>,
+}
+
+impl Door for OneLease {
+    async fn lease(&self, user: &str) -> Option<Admission> {
+        (user == self.admission.key.lease).then(|| self.admission.clone())
+    }
+
+    async fn link(&self, key: &LeaseKey) -> Result<GuestLink, String> {
+        assert_eq!(*key, self.admission.key);
+        let mut link = self.link.clone();
+        let link = link.wait_for(Option::is_some).await.map_err(|_| "nobody boots it".to_owned())?;
+        Ok(link.clone().unwrap())
+    }
+
+    fn event(&self, _key: &LeaseKey, event: SessionEvent) {
+        self.events.send_modify(|events| events.push(event));
+    }
+}
+
+/// Everything a test needs.
+pub struct House {
+    guest: Mutex<Rehearsal>,
+    pub keys: Keys,
+    right: PathBuf,
+    port: u16,
+    server: Arc<SshServer<OneLease>>,
+    ended: watch::Sender<Option<String>>,
+    link: watch::Sender<Option<GuestLink>>,
+    events: watch::Receiver<Vec<SessionEvent>>,
+    _stop: DropGuard,
+}
+
+impl House {
+    /// A lease whose guest is up.
+    pub async fn open() -> Self {
+        let house = Self::build(false).await;
+        house.boot().await;
+        house
+    }
+
+    /// A one-shot lease whose guest is up.
+    pub async fn one_shot() -> Self {
+        let house = Self::build(true).await;
+        house.boot().await;
+        house
+    }
+
+    /// A lease whose guest comes up when the test says so.
+    pub async fn boot_later() -> Self {
+        Self::build(false).await
+    }
+
+    async fn build(one_shot: bool) -> Self {
+        let guest = Rehearsal::start();
+        let keys = Keys::make(guest.directory());
+        let right = keys.issue("client", Some(&Cert::default()));
+        let (ended, ended_receiver) = watch::channel(None);
+        let (link, link_receiver) = watch::channel(None);
+        let (event_sender, events) = watch::channel(Vec::new());
+        let authority = std::fs::read_to_string(keys.path("market.pub")).unwrap();
+        let admission = Admission {
+            key: LeaseKey { lease: "lease_a".into(), generation: 3 },
+            authorities: vec!["no key at all".into(), authority.trim().into()],
+            login_user: "root".into(),
+            one_shot,
+            ended: ended_receiver,
+        };
+        let door = OneLease { admission, link: link_receiver, events: event_sender };
+        let host_key = std::fs::read_to_string(keys.path("host")).unwrap();
+        let server = SshServer::new(&host_key, Arc::new(door)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stop = CancellationToken::new();
+        tokio::spawn({
+            let (server, stop) = (Arc::clone(&server), stop.clone());
+            async move { server.serve(listener, stop).await }
+        });
+        let known = format!("sublet {}", std::fs::read_to_string(keys.path("host.pub")).unwrap());
+        std::fs::write(keys.path("known"), known).unwrap();
+        let guest = Mutex::new(guest);
+        Self { guest, keys, right, port, server, ended, link, events, _stop: stop.drop_guard() }
+    }
+
+    pub async fn boot(&self) {
+        let socket = self.guest.lock().unwrap().socket();
+        let link = GuestLink::connect(&socket, rehearsal::soon()).await.unwrap();
+        link.identify(&rehearsal::identity("lease_a", 3)).await.unwrap();
+        self.link.send_replace(Some(link));
+    }
+
+    pub fn crash_guest(&self) {
+        self.guest.lock().unwrap().kill();
+    }
+
+    pub fn end_lease(&self, reason: &str) {
+        self.ended.send_replace(Some(reason.into()));
+    }
+
+    pub fn events(&self) -> Vec<SessionEvent> {
+        self.events.borrow().clone()
+    }
+
+    pub fn saw(&self, wanted: impl Fn(&SessionEvent) -> bool) -> bool {
+        self.events.borrow().iter().any(wanted)
+    }
+
+    pub async fn wait_for(&self, what: &str, wanted: impl Fn(&[SessionEvent]) -> bool) {
+        let mut events = self.events.clone();
+        let waited = tokio::time::timeout(Duration::from_secs(30), events.wait_for(|events| wanted(events))).await;
+        assert!(waited.is_ok(), "no {what} in {:?}", self.events());
+    }
+
+    pub fn refused(&self, name: &str) -> u64 {
+        self.server.refusals().get(name).copied().unwrap_or(0)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.keys.path(name)
+    }
+
+    fn command(&self, key: &Path, user: &str, options: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(["-F", "none", "-o", "PasswordAuthentication=no", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]);
+        command.args(["-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=sublet", "-o", "LogLevel=INFO"]);
+        command.arg("-o").arg(format!("UserKnownHostsFile={}", self.keys.path("known").display()));
+        command.arg("-i").arg(key).arg("-p").arg(self.port.to_string());
+        command.args(options).arg(format!("{user}@127.0.0.1"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    pub async fn ssh(&self, options: &[&str], words: &[&str], input: &[u8]) -> Done {
+        self.ssh_with(&self.right, "lease_a", options, words, input).await
+    }
+
+    pub async fn ssh_lines(&self, options: &[&str], line: &str) -> Done {
+        self.ssh(options, &[line], b"").await
+    }
+
+    pub async fn ssh_with(&self, key: &Path, user: &str, options: &[&str], words: &[&str], input: &[u8]) -> Done {
+        let mut command = self.command(key, user, options);
+        if options.contains(&"-f") {
+            // It stays behind and would hold the pipes.
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        let mut child = command.args(words).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let write = async move {
+            // A client that was refused reads nothing.
+            let _ = stdin.write_all(input).await;
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), write);
+        Done(output.unwrap())
+    }
+
+    /// Starts a command, waits for a word of it, kills the client.
+    pub async fn ssh_killed(&self, options: &[&str], line: &str, word: &str) {
+        let mut child = self.command(&self.right, "lease_a", options).arg(line).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let seen = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap();
+        assert_eq!(seen.as_deref().map(str::trim_end), Some(word));
+        child.kill().await.unwrap();
+    }
+}
+
+/// How a client ended.
+pub struct Done(Output);
+
+impl std::ops::Deref for Done {
+    type Target = Output;
+
+    fn deref(&self) -> &Output {
+        &self.0
+    }
+}
+
+impl Done {
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    pub fn code(&self) -> i32 {
+        self.0.status.code().unwrap_or(-1)
+    }
+}
+
+/// A certificate to be made by `ssh-keygen`.
+pub struct Cert {
+    pub ca: &'static str,
+    pub principals: &'static str,
+    pub validity: &'static str,
+    pub host: bool,
+    pub option: &'static str,
+}
+
+impl Default for Cert {
+    fn default() -> Self {
+        Self { ca: "market", principals: "lease_a.g3", validity: "-1m:+1h", host: false, option: "" }
+    }
+}
+
+/// Keys in files, as OpenSSH wants them.
+pub struct Keys(PathBuf);
+
+impl Keys {
+    fn make(directory: &Path) -> Self {
+        let keys = Self(directory.to_owned());
+        ["market", "attacker", "host"].iter().for_each(|name| keys.new_key(name));
+        keys
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn new_key(&self, name: &str) {
+        keygen(&["-t", "ed25519", "-N", "", "-C", name, "-f", &self.path(name).display().to_string()]);
+    }
+
+    /// A new client key, with a certificate beside it.
+    pub fn issue(&self, name: &str, cert: Option<&Cert>) -> PathBuf {
+        let name = name.replace(['\'', ' '], "-");
+        self.new_key(&name);
+        let Some(cert) = cert else { return self.path(&name) };
+        let (ca, public) = (self.path(cert.ca).display().to_string(), self.path(&format!("{name}.pub")).display().to_string());
+        let mut words = vec!["-s", &ca, "-I", &name, "-V", cert.validity];
+        if !cert.principals.is_empty() {
+            words.extend(["-n", cert.principals]);
+        }
+        if cert.host {
+            words.push("-h");
+        }
+        if !cert.option.is_empty() {
+            words.extend(["-O", cert.option]);
+        }
+        words.push(&public);
+        keygen(&words);
+        self.path(&name)
+    }
+}
+
+fn keygen(words: &[&str]) {
+    let output = Process::new("ssh-keygen").arg("-q").args(words).output().unwrap();
+    assert!(output.status.success(), "ssh-keygen {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(bytes))
+}
