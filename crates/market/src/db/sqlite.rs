@@ -139,7 +139,10 @@ fn prepare(connection: &Connection) -> Result<(), DbError> {
 fn sort(error: rusqlite::Error) -> CommitError {
     let text = error.to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => CommitError::Constraint(text),
+        // Without a code it is none of SQLite's: a value that no column can hold.
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) | None => {
+            CommitError::Constraint(text)
+        }
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked

@@ -146,6 +146,9 @@ fn open_session(draft: &mut Draft<'_>, id: HostId, last: u64) -> Result<Outcome,
     let session = host.session + 1;
     draft.put(Change::HostSession { host: id, session });
     if host.session_reset {
+        // A disk that was rolled back has an older division on it, too: it counts again.
+        let (keep, offer) = (host.keep, host.offer);
+        draft.put(Change::HostDivided { host: id, revision: 0, keep, offer });
         draft.audit(id, "session.open", id, format!("session {session}, after a reset (it named {last})"));
     }
     Ok(Outcome::Session(session))

@@ -25,6 +25,8 @@ pub(crate) use division::reclaim_due;
 /// The most different things about one host that are written into the audit log between two
 /// starts of the market.
 const MOST_FLAGS: usize = 256;
+/// The highest generation or revision that is believed: the database counts to twice as far.
+const HIGHEST: u64 = 1 << 62;
 /// The longest words on a failure that are kept.
 const LONGEST_DETAIL: usize = 500;
 
@@ -74,6 +76,13 @@ fn check(request: &SyncRequest) -> Result<(), Refusal> {
         )));
     }
     request.inventory.check().map_err(Refusal::invalid)?;
+    let generations = request.observed.iter().map(|o| o.applied.generation);
+    let declared = request.division.partitions.iter().filter_map(|d| d.taken_back);
+    if generations.chain(declared).chain([request.division.revision]).any(|n| n > HIGHEST) {
+        return Err(Refusal::invalid(format!(
+            "a generation or revision is above {HIGHEST}: nothing was changed so often"
+        )));
+    }
     if request.dial.len() > 200 || !request.dial.chars().all(|c| c.is_ascii_graphic()) {
         return Err(Refusal::invalid("the address to dial is at most 200 plain characters"));
     }

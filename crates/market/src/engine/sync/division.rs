@@ -18,6 +18,14 @@ impl Intake<'_, '_> {
     /// Takes in a division that is newer than the one known. Refused ones leave nothing behind.
     pub(super) fn divide(&mut self, division: &Division) -> Result<(), String> {
         let Some(host) = self.draft.host(self.host) else { return Ok(()) };
+        if division.revision < host.division_revision {
+            let known = host.division_revision;
+            self.warnings.push(format!(
+                "revision {} of the division is older than {known}, which the market knows: was this disk rolled back? \
+                 Allow a new start: sublet host reset-session",
+                division.revision
+            ));
+        }
         if division.revision <= host.division_revision {
             return Ok(());
         }

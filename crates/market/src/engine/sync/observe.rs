@@ -52,7 +52,11 @@ impl Intake<'_, '_> {
         }
         let Some(lease) = self.draft.holder(seen.partition).cloned() else { return };
         if applied.generation < lease.generation {
-            // It has not applied the grant yet; the plan of the answer tells it to.
+            // It has not applied the grant yet; the plan of the answer tells it to. But where the
+            // guest was up, the host has lost its record, and what it had with it.
+            if matches!(lease.state, LeaseState::Active { .. }) {
+                self.event(lease.id, LeaseEvent::End(EndReason::HostRestarted));
+            }
             return;
         }
         if seen.lease.is_some_and(|said| said != lease.id) {

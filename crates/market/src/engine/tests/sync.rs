@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::engine::command::{Command, Outcome};
-use sublet_model::lease::LeaseState;
+use sublet_model::lease::{EndReason, LeaseState};
 use sublet_model::offer::Conditions;
 use sublet_model::partition::Phase;
 use sublet_model::partition::alter::resources;
@@ -75,6 +75,13 @@ fn what_is_too_much_is_refused_whole() {
     says.receipts = vec![one.receipt(&lease, 1, false); MOST_RECEIPTS + 1];
     refused(says.clone());
     says.receipts = Vec::new();
+    says.division.revision = u64::MAX;
+    refused(says.clone());
+    says.division.revision = 2;
+    says.observed = vec![observed.clone()];
+    says.observed[0].applied.generation = u64::MAX;
+    refused(says.clone());
+    says.observed.clear();
     says.dial = "a b".into();
     refused(says.clone());
     says.dial = agent.says.dial.clone();
@@ -127,6 +134,34 @@ fn a_host_that_is_ahead_is_believed_at_the_next_grant() {
     }
     world.sync(&mut agent);
     assert_eq!(world.rent(1000).unwrap().generation, 42);
+}
+
+#[test]
+fn a_host_that_lost_its_record_lost_the_partition() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    agent.says.observed.clear();
+    world.sync(&mut agent);
+    assert!(world.lease(lease.id).state.is_wanted(), "not seen is not gone");
+    agent.sees(&lease, Phase::Idle);
+    agent.says.observed[0].applied.generation = 0;
+    world.sync(&mut agent);
+    assert_eq!(world.lease(lease.id).state, LeaseState::Stopping { reason: EndReason::HostRestarted });
+}
+
+#[test]
+fn a_disk_that_was_rolled_back_counts_again_after_a_reset() {
+    let (mut world, mut agent) = World::lending();
+    agent.says.division.revision = 9;
+    world.sync(&mut agent);
+    agent.says.division.revision = 2;
+    agent.says.division.partitions[0].lendable = false;
+    assert!(world.sync(&mut agent).warnings.iter().any(|w| w.contains("rolled back")));
+    world.call(Command::ResetSession { actor: lender(), host: agent.host }).unwrap();
+    world.call(Command::OpenSession { host: agent.host, last_session: 0 }).unwrap();
+    agent.session = 2;
+    assert!(world.sync(&mut agent).warnings.is_empty());
+    assert!(!world.engine.state().partition(agent.partition(0)).unwrap().lendable);
 }
 
 #[test]
