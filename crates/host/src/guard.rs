@@ -15,6 +15,7 @@
 pub mod record;
 
 mod privileges;
+mod sight;
 mod spawn;
 
 use anyhow::{Context, bail};

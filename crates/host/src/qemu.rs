@@ -125,6 +125,7 @@ impl QemuVmm {
             uid: spec.uid,
             gid: spec.gid,
             groups: kvm_group(spec.accelerator),
+            namespaces: !groups.is_empty(),
             control_groups: groups,
         })
     }

@@ -178,6 +178,8 @@ pub struct Order {
     pub gid: u32,
     /// Further groups: the one that may open /dev/kvm.
     pub groups: Vec<u32>,
+    /// Whether it gets empty namespaces of its own, which only root can give it: no network.
+    pub namespaces: bool,
     /// The directories of the control groups to join, one a hierarchy.
     pub control_groups: Vec<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! Forks QEMU: as somebody with no rights at all, holding what it needs already open.
 
 use super::record::{Handed, Order};
+use super::sight;
 use anyhow::{Context, ensure};
 use rustix::process::{Gid, Resource, Rlimit, Signal, Uid};
 use std::fs::File;
@@ -19,6 +20,9 @@ struct Becoming {
     uid: Uid,
     gid: Gid,
     groups: Vec<Gid>,
+    namespaces: bool,
+    /// Landlock's rules, where the kernel knows them.
+    sight: Option<OwnedFd>,
     handed: Vec<(OwnedFd, RawFd)>,
 }
 
@@ -30,6 +34,8 @@ pub fn spawn(order: &Order) -> anyhow::Result<Child> {
         uid: Uid::from_raw(order.uid),
         gid: Gid::from_raw(order.gid),
         groups: order.groups.iter().copied().map(Gid::from_raw).collect(),
+        namespaces: order.namespaces,
+        sight: sight::rules(order).context("failed to limit what QEMU can see")?,
         handed: hand_over(order)?,
     };
     let mut command = Command::new(&order.program);
@@ -59,7 +65,7 @@ fn hand_over(order: &Order) -> anyhow::Result<Vec<(OwnedFd, RawFd)>> {
 }
 
 impl Becoming {
-    #[allow(unsafe_code, reason = "dup2 onto a bare number, and a signal mask")]
+    #[allow(unsafe_code, reason = "dup2 onto a bare number, a signal mask, and namespaces before any thread exists")]
     fn become_it(&self) -> io::Result<()> {
         for (own, number) in &self.handed {
             // SAFETY: both are plain numbers; the copy is not closed at exec, as is wanted.
@@ -78,12 +84,23 @@ impl Becoming {
         rustix::process::setrlimit(Resource::Core, nothing)?;
         rustix::process::setrlimit(Resource::Fsize, nothing)?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        if self.namespaces {
+            // No way to any network, and nobody else's shared memory. The sockets that were handed
+            // over work on: they are found by their path.
+            // SAFETY: this process has one thread and shares no memory.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
         if rustix::process::geteuid().is_root() {
             rustix::thread::set_thread_groups(&self.groups)?;
             rustix::thread::set_thread_gid(self.gid)?;
             rustix::thread::set_thread_uid(self.uid)?;
         }
         rustix::thread::set_no_new_privs(true)?;
+        if let Some(rules) = &self.sight {
+            sight::restrict(rules)?;
+        }
         // After the change of user, which would clear it.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The guard may have died before the line above: then nobody would send the signal.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 use sublet_host::cgroup::{self, Confinement};
 use sublet_host::guard::record::{ProcessId, RunDir};
@@ -26,12 +27,23 @@ pub fn in_seconds(seconds: i64) -> Boottime {
     Boottime::now().plus_micros(micros(seconds))
 }
 
-/// The guard program that cargo built beside these tests.
+/// The guard program as just built: cargo builds no example for a single test program.
 pub fn guard_program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.parent().unwrap().parent().unwrap().join("examples/guard");
-    assert!(program.exists(), "{} is missing: cargo build -p sublet-host --examples", program.display());
-    program
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let this = std::env::current_exe().unwrap();
+        let profile = this.ancestors().nth(2).unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--offline", "--package", "sublet-host", "--example", "guard"]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+        assert!(status.success(), "the guard does not build");
+        profile.join("examples/guard")
+    };
+    PROGRAM.get_or_init(build).clone()
 }
 
 pub struct Fixture {

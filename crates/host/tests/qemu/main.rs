@@ -2,6 +2,7 @@
 
 mod adopt;
 mod fixture;
+mod walls;
 
 use fixture::{Fixture, UID, gone, in_seconds, kill, network_sockets, status};
 use std::time::Duration;
