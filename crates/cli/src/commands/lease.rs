@@ -151,16 +151,20 @@ pub fn print_lease(lease: &LeaseView, format: Format) -> anyhow::Result<()> {
         all.push(("reason", reason.to_string()));
     }
     all.extend(lease.detail.clone().map(|detail| ("detail", detail)));
-    all.extend(lease.explanation.clone().map(|words| ("what to do", words)));
+    all.extend(lease.explanation.clone().map(|words| ("in words", words)));
+    let holds = lease.state.holds_slot();
+    let locked = if holds { "; locked while leased" } else { "" };
     all.extend([
         ("partition", format!("{} of {} (generation {})", lease.partition_name, lease.host_name, lease.generation)),
-        ("allocation", format!("{}, {} vcpus; locked while leased", lease.resources, lease.vcpus)),
+        ("allocation", format!("{}, {} vcpus{locked}", lease.resources, lease.vcpus)),
         ("image", lease.image.clone()),
         ("price", lease.hourly.to_string()),
         ("term", format!("{} from ready", lease.term)),
         ("used", format!("{}, {}", lease.seconds, lease.cost_so_far)),
-        ("ends", at(lease.ends_at)),
     ]);
+    if holds {
+        all.push(("ends", at(lease.ends_at)));
+    }
     facts(&all)?;
     timeline(&lease.timeline)
 }

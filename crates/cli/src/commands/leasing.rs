@@ -173,13 +173,20 @@ async fn next(market: &Market, lease: &LeaseView, patience: Patience, what: &str
 /// A lease that is over, as a failure: the typed reason, what the host said, what to do.
 pub fn ended(lease: &LeaseView) -> Failure {
     let reason = lease.state.reason().map_or("ended", |reason| reason.word());
-    let detail = lease.detail.as_ref().map(|d| format!(" ({})", clean(d))).unwrap_or_default();
+    let detail = lease.detail.as_ref().map(|d| format!(" ({})", clean(&short(d)))).unwrap_or_default();
     let failure = Failure::new(Exit::Failed, format!("the lease {} ended: {reason}{detail}", lease.name));
     match (&lease.explanation, lease.state.reason()) {
         (Some(words), _) => failure.advise(words.clone()),
         (None, Some(reason)) => failure.advise(reason.explanation()),
         _ => failure,
     }
+}
+
+/// The end of a console is long; `lease show` has all of it.
+fn short(detail: &str) -> String {
+    const MOST: usize = 160;
+    let words: String = detail.chars().take(MOST).collect();
+    if words.len() < detail.len() { format!("{words}…") } else { words }
 }
 
 /// A lease's line of the statement, with the currency.

@@ -48,6 +48,7 @@ pub async fn run(
     if first_byte.is_some() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
+    end_with_us(&mut command);
     // Before ssh starts: from then on a Ctrl-C is for it, and we live on to tidy up.
     let mut signals = Signals::listen()?;
     let mut child = command.spawn()?;
@@ -59,6 +60,23 @@ pub async fn run(
     let said = std::fs::read_to_string(&log).unwrap_or_default();
     let _ = std::fs::remove_file(&log);
     Ok(judge(status, stopped, said.trim()))
+}
+
+/// Killed, we leave nobody behind who holds the partition as if we were there: the host sees the
+/// client go, and a one-shot lease ends by itself.
+#[allow(unsafe_code)]
+fn end_with_us(command: &mut Command) {
+    let us = rustix::process::getpid();
+    let ask = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+        match rustix::process::getppid() == Some(us) {
+            true => Ok(()),
+            // We were gone before the signal could be asked for.
+            false => Err(std::io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error())),
+        }
+    };
+    // SAFETY: between fork and exec only two system calls are made; nothing is allocated.
+    unsafe { command.pre_exec(ask) };
 }
 
 fn judge(status: ExitStatus, stopped: Option<Signal>, said: &str) -> Ended {
