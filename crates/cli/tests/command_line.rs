@@ -9,7 +9,11 @@ fn sublet(home: &Path) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SUBLET_")) {
         command.env_remove(name);
     }
-    command.env("SUBLET_CONFIG", home).env("NO_COLOR", "1").env_remove("COLUMNS").timeout(std::time::Duration::from_secs(60));
+    command
+        .env("SUBLET_CONFIG", home)
+        .env("NO_COLOR", "1")
+        .env_remove("COLUMNS")
+        .timeout(std::time::Duration::from_secs(60));
     command
 }
 
