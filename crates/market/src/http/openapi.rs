@@ -49,7 +49,10 @@ pub fn finished(mut api: OpenApi) -> OpenApi {
     components.schemas.extend(more);
     api.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
     for (path, item) in &mut api.paths.paths {
-        operations(item).for_each(add_problem);
+        for operation in operations(item) {
+            describe(operation);
+            add_problem(operation);
+        }
         if let Some(post) = item.post.as_mut() {
             add_key(path, post);
         }
@@ -73,6 +76,20 @@ fn add_schemes(components: &mut Components) {
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
     [get, put, post, delete, options, head, patch, trace].into_iter().filter_map(Option::as_mut)
+}
+
+/// Every operation has a name of its own, and every response words.
+fn describe(operation: &mut Operation) {
+    // Handlers are named within their file, and so by its tag.
+    let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+    operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = if status == "201" { "Made" } else { "Done" }.into();
+        }
+    }
 }
 
 fn add_problem(operation: &mut Operation) {
@@ -113,9 +130,12 @@ mod tests {
         for path in NEEDS_KEY.iter().chain(&TAKES_KEY) {
             assert!(paths[*path]["post"].is_object(), "{path}");
         }
+        let mut names = std::collections::BTreeSet::new();
         for (path, item) in paths {
             for (method, operation) in item.as_object().unwrap() {
+                assert!(names.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
                 let responses = operation["responses"].as_object().unwrap();
+                assert!(responses.values().all(|r| r["description"].is_string()), "{method} {path}");
                 assert!(responses.contains_key("default") && responses.len() > 1, "{method} {path}");
                 let said = operation["summary"].as_str().or(operation["description"].as_str());
                 assert!(said.is_some_and(|s| s.len() > 5), "{method} {path}");

@@ -178,6 +178,7 @@ async fn take_in(
     let is_news = answer.plan_version != knows || divided(app) != before || settles(&answer.acknowledged, &receipts);
     if !is_news && !app.stopping.is_cancelled() {
         hold(app, host, knows, proven).await;
+        app.sessions.check_session(host, session)?;
         // What came in between is told now; whatever the host saw was taken in before.
         if let Some(plan) = app.handle.plan(host) {
             (answer.plan_version, answer.plan) = (plan.version, plan.wanted);
