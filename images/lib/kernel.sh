@@ -57,9 +57,8 @@ copy_modules() {
 
 # Checking a signature takes an emulated machine 45 ms a module and proves nothing here: the
 # digest of the whole image was checked, and these kernels load unsigned modules all the same.
-# drop_signatures DIR [as_root]
 drop_signatures() {
-  ${2:+"$2"} find "$1" -name '*.ko' -exec "$lib_dir/drop-signatures" {} +
+  find "$1" -name '*.ko' -exec "$lib_dir/drop-signatures" {} +
 }
 
 uncompressed() {
