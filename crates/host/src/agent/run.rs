@@ -106,6 +106,25 @@ pub fn measure(state: &Path, qemu: &Path, insisted: Option<Accelerator>) -> anyh
     Ok(measure_all(state, qemu, insisted)?.inventory)
 }
 
+/// Listens for clients. Where any port will do it is the one of last time, if that is free: a
+/// restarted agent is found where clients know it.
+async fn listen(address: SocketAddr, state: &Path) -> anyhow::Result<TcpListener> {
+    let file = state.join("ssh.port");
+    let last = std::fs::read_to_string(&file).ok().and_then(|port| port.trim().parse().ok());
+    if let (0, Some(port)) = (address.port(), last)
+        && let Ok(listener) = TcpListener::bind(SocketAddr::new(address.ip(), port)).await
+    {
+        return Ok(listener);
+    }
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on {address}: choose another address"))?;
+    let port = listener.local_addr().context("failed to learn where the SSH server listens")?.port();
+    // Only a convenience: without it the port is another one next time.
+    let _ = std::fs::write(&file, port.to_string());
+    Ok(listener)
+}
+
 /// Runs an agent until SIGTERM or SIGINT.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let store = Store::open(&options.state)?;
@@ -130,9 +149,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
         confinement: measured.confinement,
         kernel_options,
     });
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .with_context(|| format!("failed to listen on {}: choose another address", options.listen))?;
+    let listener = listen(options.listen, store.state()).await?;
     let address = listener.local_addr().context("failed to learn where the SSH server listens")?;
     let root = rustix::process::geteuid().is_root();
     let config = Config {

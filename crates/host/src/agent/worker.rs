@@ -25,8 +25,8 @@ use tokio::time::Instant;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Ends are looked at so often, for the timer stands still while the computer sleeps.
 const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_secs(30);
-/// So much of a guest's console goes with a boot that failed.
-const CONSOLE_BYTES: usize = 1500;
+/// So much of the end of a guest's console goes with a crash: what the market keeps of a detail.
+const CONSOLE_BYTES: usize = 400;
 
 /// What comes after a step.
 enum Next {
