@@ -142,7 +142,7 @@ mod tests {
         let market = dir.path().join("market");
         let token = init(&market, &config(), &["localhost".into()]).unwrap();
         assert_eq!(token.secret.len(), PREFIX.len() + 43);
-        assert_eq!(format!("{token:?}").contains(&token.secret), false);
+        assert!(!format!("{token:?}").contains(&token.secret));
         assert_eq!(fs::metadata(&market).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(matches!(init(&market, &config(), &["localhost".into()]), Err(InitError::NotEmpty(_))));
         assert!(Keys::load(&market).is_ok() && market.join("market.db").exists());

@@ -127,7 +127,7 @@ impl Fault {
             kind: self.kind.urn(),
             status: self.http_status().as_u16(),
             title: title(self.kind).into(),
-            detail: self.detail.chars().take(LONGEST_DETAIL).collect(),
+            detail: self.detail.clone(),
             advice: self.advice.clone(),
             request_id: Some(request_id.to_string()),
             unfit: self.unfit.clone(),
@@ -146,6 +146,12 @@ pub fn shortened(text: &str) -> String {
         return text.into();
     }
     text.chars().take(LONGEST_ECHO - 1).chain(['…']).collect()
+}
+
+/// The same text without anything that a terminal would obey, or that turns a line around.
+fn plain(text: &str) -> String {
+    let obeyed = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().take(LONGEST_DETAIL).map(|c| if obeyed(c) { '\u{fffd}' } else { c }).collect()
 }
 
 impl From<Refusal> for Fault {
@@ -167,7 +173,9 @@ impl From<CertificateError> for Fault {
 }
 
 impl IntoResponse for Fault {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        // Whatever is quoted in it goes to terminals and logs.
+        self.detail = plain(&self.detail);
         let mut response = self.http_status().into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after(self.kind) {
@@ -200,5 +208,8 @@ mod tests {
         assert_eq!(shortened(&long).chars().count(), LONGEST_ECHO);
         assert!(Fault::not_found("lease", &long).detail.chars().count() < 200);
         assert_eq!(shortened("box"), "box");
+        let sent = Fault::invalid(format!("\u{1b}[2J\u{202e}{long}")).into_response();
+        let told = &sent.extensions().get::<Fault>().unwrap().detail;
+        assert!(told.starts_with("\u{fffd}[2J\u{fffd}é") && told.chars().count() == LONGEST_DETAIL, "{told}");
     }
 }

@@ -220,7 +220,9 @@ mod tests {
     fn numbers_in_headers_are_plain_and_single() {
         let with = |session: &[&str]| {
             let mut headers = HeaderMap::new();
-            session.iter().for_each(|s| drop(headers.append(header::SESSION, s.parse().unwrap())));
+            for value in session {
+                headers.append(header::SESSION, value.parse().unwrap());
+            }
             headers.insert(header::SEQ, "7".parse().unwrap());
             headers.insert(header::MAC, "00".parse().unwrap());
             proof(&headers).map(|p| (p.session, p.seq)).map_err(|f| f.kind)

@@ -91,6 +91,7 @@ async fn bodies(tried: &mut Tried<'_>) {
         ("a key twice", twice),
         ("a key twice further down", deep_twice),
         ("an unknown field", with("{", "{\"sudo\":true,")),
+        ("an unknown field with an escape sequence", with("{", "{\"\\u001b[2J\":true,")),
         ("a number where a text is expected", with(&format!("{CLIENT_KEY:?}"), "5")),
         ("a text where a number is expected", with("1000", "\"1000\"")),
         ("`NaN`", with("1000", "NaN")),

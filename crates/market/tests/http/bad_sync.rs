@@ -18,6 +18,9 @@ use sublet_wire::mac;
 use sublet_wire::problem::Kind;
 use sublet_wire::sync::{self, Challenge, SessionAnswer, SyncAnswer, header};
 
+/// Makes a good sync a bad one.
+type Spoil<'a> = Box<dyn Fn(&mut Value) + 'a>;
+
 /// A session whose every part is sent by hand.
 struct Raw<'a> {
     world: &'a World,
@@ -167,7 +170,7 @@ async fn contents(scene: &mut Scene) {
     table.refused("nothing", &raw.proven(Vec::new()).await, Kind::Invalid);
     let good = serde_json::to_value(host.request()).unwrap();
     let one = good["observed"][0].clone();
-    let cases: Vec<(&str, Box<dyn Fn(&mut Value)>)> = vec![
+    let cases: Vec<(&str, Spoil<'_>)> = vec![
         ("60,000 observations", Box::new(|v| v["observed"] = vec![one.clone(); 60_000].into())),
         ("an unknown field", Box::new(|v| v["root"] = json!(true))),
         ("seconds that overflow", Box::new(|v| v["observed"][0]["seconds"] = json!(u64::MAX))),
@@ -180,7 +183,7 @@ async fn contents(scene: &mut Scene) {
         table.refused(what, &raw.proven(body.to_string().into_bytes()).await, Kind::Invalid);
     }
     // What can be read but not believed is answered with words for the owner, or refused.
-    let said: Vec<(&str, Box<dyn Fn(&mut Value)>)> = vec![
+    let said: Vec<(&str, Spoil<'_>)> = vec![
         (
             "a partition that is not this host's",
             Box::new(|v| {

@@ -163,7 +163,6 @@ async fn whatever_is_sent_is_answered_in_form() {
         }
         *counts.entry(answer.status.as_u16()).or_insert(0u32) += 1;
     }
-    println!("{counts:?}");
     assert!(counts.len() > 3, "many kinds of answers: {counts:?}");
     let _: Value = physics.client.get("/v1/whoami").await.unwrap();
     syncs(&mut host, &mut chance).await;
@@ -185,7 +184,8 @@ async fn sent(
     if *method != Method::GET {
         let mut text = body.to_string();
         if chance.below(10) == 0 {
-            text.truncate(text.floor_char_boundary(chance.below(text.len())));
+            let cut = chance.below(text.len());
+            text = text.char_indices().take_while(|(at, _)| *at < cut).map(|(_, c)| c).collect();
         }
         let key = chance.next().to_string();
         request = request.header("content-type", "application/json").header("idempotency-key", key).body(text);
@@ -218,7 +218,7 @@ async fn syncs(host: &mut FakeHost, chance: &mut Chance) {
         }
     }
     assert!(taken > 20, "{taken}");
-    host.division.revision = u64::MAX / 2;
+    host.division.revision = 1 << 60;
     host.plan_version = 0;
     host.sync().await.unwrap();
 }

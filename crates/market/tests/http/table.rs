@@ -20,6 +20,7 @@ impl Table {
         assert!(!answer.status.is_success(), "{tried}: {}", answer.body);
         let problem = answer.problem();
         assert_eq!(problem.known_kind(), Some(kind), "{tried}: {problem:?}");
+        assert!(!problem.detail.chars().any(char::is_control), "{tried}: {problem:?}");
         assert!(!problem.detail.is_empty() && problem.detail.chars().count() <= 600, "{tried}: {problem:?}");
         self.note(tried, format!("{} {}: {}", problem.status, kind.word(), problem.detail));
     }
