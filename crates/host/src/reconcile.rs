@@ -143,8 +143,8 @@ pub enum Step {
         partition: PartitionId,
         /// Which generation.
         generation: u64,
-        /// Why, where the host decides it.
-        reason: Option<EndReason>,
+        /// Why, and in words, where the host decides it.
+        why: Option<(EndReason, String)>,
     },
     /// The market knows durably that a generation is gone.
     Acknowledge {
@@ -193,7 +193,7 @@ pub fn reconcile(plan: &[Wanted], seen: &[Seen], policy: &Policy) -> Vec<Step> {
             steps.push(refuse(*id, why.clone()));
         } else if let Some((allocation, life)) = after.get(id) {
             if !stopped(&ended_now, *id) {
-                steps.extend(goal(wanted, allocation, life, total(&after), policy));
+                steps.extend(goal(wanted, allocation, life, total(&after, policy), policy));
             }
         }
     }
@@ -223,8 +223,11 @@ fn owner_stops(seen: &BTreeMap<PartitionId, &Seen>, policy: &Policy) -> Vec<Step
 /// Allocation and life of each partition once the steps so far are done.
 type After = BTreeMap<PartitionId, (Allocation, Life)>;
 
-fn total(after: &After) -> Resources {
-    after.values().map(|(allocation, _)| allocation.resources).sum()
+/// What is taken, together. A partition that the owner divided away and no lease holds takes
+/// nothing any more: it never starts again.
+fn total(after: &After, policy: &Policy) -> Resources {
+    let takes = |id: &PartitionId, life: &Life| policy.partitions.contains_key(id) || matches!(life, Life::Held { .. });
+    after.iter().filter(|(id, (_, life))| takes(id, life)).map(|(_, (allocation, _))| allocation.resources).sum()
 }
 
 /// The allocations to apply, shrunk ones first, and those refused, each with why.
@@ -259,14 +262,14 @@ fn applies(
     for (id, allocation) in &growing {
         become_(&mut grown, *id, *allocation);
     }
-    if total(&grown).fits(policy.lendable) {
+    if total(&grown, policy).fits(policy.lendable) {
         after = grown;
     } else {
         // One by one, as far as there is room: a part of a plan is better than none of it.
         growing.retain(|(id, allocation)| {
             let mut tried = after.clone();
             become_(&mut tried, *id, *allocation);
-            let fits = total(&tried).fits(policy.lendable);
+            let fits = total(&tried, policy).fits(policy.lendable);
             if fits {
                 after = tried;
             } else {
@@ -337,12 +340,13 @@ fn goal(wanted: &Wanted, allocation: &Allocation, life: &Life, total: Resources,
     match (life, &wanted.run) {
         (Life::Idle, Some(run)) => Some(match may_begin(wanted, run, total, policy) {
             Ok(()) => Step::Begin { partition, generation, run: Box::new(run.clone()) },
-            Err(No::Owner) => Step::SayGone { partition, generation, reason: Some(EndReason::Evicted) },
-            Err(No::Never(why)) => refuse(partition, why),
+            // Recorded as gone, so that the client hears why instead of waiting.
+            Err(No::Never(reason, words)) => Step::SayGone { partition, generation, why: Some((reason, words)) },
+            Err(No::NotNow(why)) => refuse(partition, why),
         }),
         // Generation 0 is before the first grant: there is nothing that could be gone.
         (Life::Idle, None) if generation == 0 || wanted.gone == Some(generation) => None,
-        (Life::Idle, None) => Some(Step::SayGone { partition, generation, reason: None }),
+        (Life::Idle, None) => Some(Step::SayGone { partition, generation, why: None }),
         (Life::Held { lease, .. }, Some(run)) if *lease != run.lease => {
             Some(refuse(partition, format!("{lease} holds this generation, not {}", run.lease)))
         }
@@ -361,25 +365,27 @@ fn goal(wanted: &Wanted, allocation: &Allocation, life: &Life, total: Resources,
 }
 
 enum No {
-    /// The owner does not lend it any more.
-    Owner,
-    /// The plan breaks a rule.
-    Never(String),
+    /// This generation will never run here, for this reason.
+    Never(EndReason, String),
+    /// Not as things are.
+    NotNow(String),
 }
 
 fn may_begin(wanted: &Wanted, run: &Run, total: Resources, policy: &Policy) -> Result<(), No> {
     let local = policy.partitions.get(&wanted.partition);
-    let local = local.ok_or_else(|| No::Never("there is no such partition here".into()))?;
-    if wanted.allocation.generation == 0 {
-        return Err(No::Never("generation 0 is before the first grant: nothing can run".into()));
+    let local = local.ok_or_else(|| No::NotNow("there is no such partition here".into()))?;
+    let generation = wanted.allocation.generation;
+    if generation == 0 {
+        return Err(No::NotNow("generation 0 is before the first grant: nothing can run".into()));
     }
-    check_run(wanted.partition, &wanted.allocation, run, policy).map_err(No::Never)?;
-    if !local.lendable || local.taken_back.is_some_and(|g| wanted.allocation.generation <= g) {
-        return Err(No::Owner);
+    let wrong = |why| No::Never(EndReason::BootFailed, format!("the host refuses it: {why}"));
+    check_run(wanted.partition, &wanted.allocation, run, policy).map_err(wrong)?;
+    if !local.lendable || local.taken_back.is_some_and(|g| generation <= g) {
+        return Err(No::Never(EndReason::Evicted, "the owner does not lend this partition any more".into()));
     }
     if !total.fits(policy.lendable) {
         let why = format!("{total} is allocated in all, but only {} is lent here", policy.lendable);
-        return Err(No::Never(why));
+        return Err(No::NotNow(why));
     }
     Ok(())
 }

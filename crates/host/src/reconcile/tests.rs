@@ -20,8 +20,12 @@ fn apply(n: u128, allocation: Allocation) -> Step {
     Step::Apply { partition: partition(n), allocation }
 }
 
-fn refused(steps: &[Step]) -> Vec<&str> {
-    steps.iter().filter_map(|s| if let Step::Refuse { why, .. } = s { Some(why.as_str()) } else { None }).collect()
+fn refused(steps: &[Step]) -> Vec<String> {
+    let words = |step: &'_ Step| match step {
+        Step::Refuse { why, .. } | Step::SayGone { why: Some((_, why)), .. } => Some(why.clone()),
+        _ => None,
+    };
+    steps.iter().filter_map(words).collect()
 }
 
 const GONE: Life = Life::Gone { acknowledged: false };
@@ -50,7 +54,7 @@ fn an_ordinary_life_step_by_step() {
         (
             vec![idle(1, a1, None)],
             vec![seen(1, a0, Life::Idle)],
-            vec![apply(1, a1), Step::SayGone { partition: p, generation: 1, reason: None }],
+            vec![apply(1, a1), Step::SayGone { partition: p, generation: 1, why: None }],
         ),
         // It ended by itself; the market still wants it until it hears: nothing begins again.
         (vec![held(1, a1)], vec![seen(1, a1, GONE)], vec![]),
@@ -89,6 +93,19 @@ fn shrunk_ones_are_applied_before_one_grows_and_begins() {
 }
 
 #[test]
+fn what_was_divided_away_takes_nothing_unless_it_is_held() {
+    let plan = [held(1, allocation(1, 0, 1900))];
+    let away = |life| [seen(1, allocation(0, 0, 100), Life::Idle), seen(9, allocation(3, 0, 1900), life)];
+    assert!(!policy().partitions.contains_key(&partition(9)));
+    let begun = [apply(1, allocation(1, 0, 1900)), begin(1, allocation(1, 0, 1900))];
+    for life in [Life::Idle, GONE, KNOWN] {
+        assert_eq!(reconcile(&plan, &away(life), &policy()), begun);
+    }
+    let steps = reconcile(&plan, &away(running(9, 3)), &policy());
+    assert!(!steps.iter().any(|s| matches!(s, Step::Apply { .. } | Step::Begin { .. })), "{steps:?}");
+}
+
+#[test]
 fn ends_move_outwards_only() {
     let a1 = allocation(1, 0, 1000);
     let mut wanted = held(1, a1);
@@ -109,7 +126,8 @@ fn the_owner_has_the_last_word() {
     assert_eq!(without_plan(&now, &taken), [evict]);
     assert_eq!(without_plan(&now, &policy()), []);
     // A grant that crossed the owner's word ends as evicted; the next generation may be lent again.
-    let say = Step::SayGone { partition: partition(1), generation: 1, reason: Some(EndReason::Evicted) };
+    let words = "the owner does not lend this partition any more".to_string();
+    let say = Step::SayGone { partition: partition(1), generation: 1, why: Some((EndReason::Evicted, words)) };
     assert_eq!(reconcile(&[held(1, a1)], &[seen(1, a1, Life::Idle)], &taken), [say.clone()]);
     let a2 = allocation(2, 0, 1000);
     assert_eq!(reconcile(&[held(1, a2)], &[seen(1, a1, GONE)], &taken), [apply(1, a2), begin(1, a2)]);
