@@ -117,7 +117,7 @@ impl Run {
             progress.clear();
             match seen {
                 // Released: the command was quicker than this look, and its status is on its way.
-                Ok(lease) => failed(&lease).then(|| leasing::ended(&lease).into()),
+                Ok(lease) => failed(&lease).then(|| leasing::ended(&lease).with_exit(Exit::Transport).into()),
                 Err(error) => Some(error),
             }
         };
