@@ -8,7 +8,7 @@ pub mod sqlite;
 mod lock;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wal;
 mod write;
 

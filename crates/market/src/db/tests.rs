@@ -8,6 +8,7 @@ use crate::engine::state::State;
 use crate::engine::tests::world::{Agent, World, client, first_rows, id, rent};
 use rusqlite::Connection;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use sublet_model::identity::Sha256Digest;
 use sublet_model::partition::Phase;
 use sublet_model::units::Timestamp;
@@ -179,6 +180,13 @@ fn every_change_can_be_read_back_from_the_events() {
     }
     assert!(count > 20);
     assert_eq!(follower.tables(), world.engine.state().tables(), "a follower has the same market");
+}
+
+/// What a person with `sqlite3` does beside a running market.
+pub(crate) fn edit(dir: &Path, sql: &str) -> rusqlite::Result<usize> {
+    let shell = Connection::open(dir.join(FILE))?;
+    shell.execute_batch("pragma foreign_keys = on")?;
+    shell.execute(sql, [])
 }
 
 fn made() -> tempfile::TempDir {

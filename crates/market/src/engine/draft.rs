@@ -102,6 +102,11 @@ impl<'a> Draft<'a> {
         Ok(true)
     }
 
+    /// Gives a host a new version of its plan when this draft closes.
+    pub fn replan(&mut self, host: HostId) {
+        self.replanned.insert(host);
+    }
+
     /// Whether a host gets a new version of its plan when this draft closes.
     pub fn is_replanned(&self, host: HostId) -> bool {
         self.replanned.contains(&host)

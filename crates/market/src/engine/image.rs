@@ -3,9 +3,11 @@
 use super::change::Change;
 use super::command::{Actor, Command, Outcome, Refusal};
 use super::draft::Draft;
-use super::rows::Image;
+use super::rows::{Image, Lease};
+use std::sync::Arc;
 use sublet_model::account::Role;
 use sublet_model::identity::Signed;
+use sublet_model::ids::HostId;
 use sublet_model::image::ImageManifest;
 
 pub(super) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal> {
@@ -34,6 +36,9 @@ fn register(
         }
         if known.depot != depot {
             draft.put(Change::ImageMoved { digest, depot: depot.into() });
+            let boots_it = |l: &&Arc<Lease>| l.state.is_wanted() && l.terms().image == digest;
+            let hosts: Vec<HostId> = draft.holding().filter(boots_it).map(|l| l.host).collect();
+            hosts.into_iter().for_each(|host| draft.replan(host));
             draft.audit(actor.member, "image.move", &reference, format!("now at {depot}"));
         }
         return Ok(Outcome::Image(reference));

@@ -144,6 +144,16 @@ fn ask(who: usize, make: &Make) -> char {
 }
 
 #[test]
+fn a_token_that_says_more_than_its_member_may_counts_for_nothing() {
+    let mut world = World::empty();
+    let forged = Actor { roles: Role::ALL.to_vec(), ..client() };
+    let create = |actor| Command::CreateAccount { actor, id: id(60), name: "new".into() };
+    assert_eq!(world.call(create(forged)).unwrap_err().kind, Kind::Forbidden);
+    let of_another_account = Actor { account: id(CLIENT), ..operator() };
+    assert_eq!(world.call(create(of_another_account)).unwrap_err().kind, Kind::Forbidden);
+}
+
+#[test]
 fn a_token_carries_no_more_than_its_maker() {
     let mut world = World::empty();
     let token = |roles: &[Role], expires_at| Command::CreateToken {

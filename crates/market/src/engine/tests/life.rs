@@ -3,7 +3,8 @@
 use super::world::*;
 use crate::engine::command::{Command, Idempotency, Outcome, Reply};
 use crate::engine::step::Request;
-use sublet_model::identity::Sha256Digest;
+use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
+use sublet_model::image::ImageManifest;
 use sublet_model::lease::{EndReason, LeaseState};
 use sublet_model::partition::Phase;
 use sublet_model::partition::alter::resources;
@@ -147,6 +148,28 @@ fn a_price_that_can_not_be_counted_is_refused() {
 }
 
 #[test]
+fn what_is_not_lent_never_shrinks_for_a_client() {
+    let (mut world, mut agent) = World::lending();
+    agent.says.division.partitions[1].lendable = false;
+    agent.says.division.revision += 1;
+    world.sync(&mut agent);
+    // 3000 is lendable, and the owner's own partition has 1000 of it, with a min of 500.
+    assert_eq!(world.rent(2001).unwrap_err().kind, Kind::NoMatch);
+    world.rent(2000).unwrap();
+    assert_eq!(world.has(agent.partition(1)).resources.cpu, Millicores(1000));
+}
+
+#[test]
+fn a_min_above_what_was_asked_comes_with_the_shape_to_use_it() {
+    let (mut world, mut agent) = World::lending();
+    agent.says.division.partitions.iter_mut().for_each(|p| p.profile = profile(1500, 1500, 1500));
+    agent.says.division.revision += 1;
+    world.sync(&mut agent);
+    let lease = world.rent(500).unwrap();
+    assert_eq!((lease.terms().resources.cpu, lease.terms().vcpus), (Millicores(1500), 2));
+}
+
+#[test]
 fn names_are_one_of_a_kind_among_running_leases() {
     let (mut world, mut agent) = World::lending();
     let named = |n: u128, name: &str| {
@@ -181,6 +204,31 @@ fn a_lease_is_lengthened_within_what_the_offer_allows() {
     assert_eq!(world.call(extend(8 * 86_400)).unwrap_err().kind, Kind::Conflict);
     world.call(Command::Release { actor: client(), lease: lease.id }).unwrap();
     assert_eq!(world.call(extend(1)).unwrap_err().kind, Kind::Conflict);
+}
+
+#[test]
+fn an_image_is_registered_once_and_may_move() {
+    let (mut world, _) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    let register = |manifest: &ImageManifest, depot: &str| Command::RegisterImage {
+        actor: operator(),
+        manifest: Signed::sign(manifest, &SecretKey::from_seed(&[8; 32])).unwrap(),
+        depot: depot.into(),
+    };
+    let same = manifest("tiny", "tiny");
+    world.call(register(&same, "https://elsewhere:1")).unwrap();
+    let plan = crate::engine::plan::of(world.engine.state(), lease.host).unwrap();
+    assert_eq!(plan.wanted.iter().find_map(|w| w.run.as_ref()).unwrap().depot, "https://elsewhere:1");
+    let other = ImageManifest { command_line: "loud".into(), ..same.clone() };
+    assert_eq!(world.call(register(&other, "https://elsewhere:1")).unwrap_err().kind, Kind::Conflict);
+    for depot in ["", "file:///etc", "http://", "http://a b", "http://a\"", &format!("http://{}", "a".repeat(200))] {
+        assert_eq!(world.call(register(&same, depot)).unwrap_err().kind, Kind::Invalid, "{depot}");
+    }
+    let hostile = ImageManifest { name: "../x".into(), ..same.clone() };
+    assert_eq!(world.call(register(&hostile, "http://a")).unwrap_err().kind, Kind::Invalid);
+    let Command::RegisterImage { actor, mut manifest, depot } = register(&same, "http://a") else { unreachable!() };
+    manifest.payload = manifest.payload.replace("quiet", "loud!");
+    assert_eq!(world.call(Command::RegisterImage { actor, manifest, depot }).unwrap_err().kind, Kind::Invalid);
 }
 
 #[test]

@@ -77,6 +77,18 @@ fn what_does_not_follow_is_never_stored() {
 }
 
 #[test]
+fn a_host_receipts_its_own_leases_only() {
+    let (mut world, agent, lease) = receipted();
+    let mut other = world.add_host(101);
+    let forged = next(&agent, &lease, |_| {}, &other.key.clone());
+    other.says.receipts = vec![forged];
+    let answer = world.sync(&mut other);
+    assert!(answer.warnings.iter().any(|w| w.contains("not on this host")), "{:?}", answer.warnings);
+    assert!(answer.acknowledged.is_empty());
+    assert_eq!(world.lease(lease.id).chain.as_ref().unwrap().seq, 1);
+}
+
+#[test]
 fn a_replayed_receipt_is_acknowledged_again_and_changes_nothing() {
     let (mut world, mut agent, lease) = receipted();
     let second = agent.receipt(&lease, 80, false);

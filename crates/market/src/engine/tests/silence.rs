@@ -36,7 +36,10 @@ fn silence_destroys_nothing_and_ends_with_the_next_word() {
     live_on(&mut world, 3700, &mut [&mut b, &mut c]);
     assert_eq!(world.lease(lease.id).state, LeaseState::Lost { reason: EndReason::HostLost });
     assert!(world.engine.state().holder(lease.partition).is_some());
+    let stopped_at = world.lease(lease.id).timeline.stopped_at;
+    assert!(stopped_at.is_some_and(|at| at < world.now));
     world.sync(&mut agent);
+    assert_eq!(world.lease(lease.id).timeline.stopped_at, stopped_at, "it stopped when it was lost");
     assert_eq!(world.lease(lease.id).state, LeaseState::Stopping { reason: EndReason::HostLost });
     agent.sees(&lease, Phase::Gone { reason: None });
     let last = agent.receipt(&lease, 3600, true);

@@ -69,8 +69,13 @@ fn what_is_too_much_is_refused_whole() {
     };
     says.observed = vec![observed.clone(); MOST_PARTITIONS + 1];
     refused(says.clone());
+    // Found only after some of it was taken in: all of that is taken back.
     says.observed = vec![observed.clone(); 2];
+    says.inventory.memory = MiB(9000);
+    says.dial = "127.0.0.1:9".into();
     refused(says.clone());
+    says.inventory.memory = agent.says.inventory.memory;
+    says.dial = agent.says.dial.clone();
     says.observed = Vec::new();
     says.receipts = vec![one.receipt(&lease, 1, false); MOST_RECEIPTS + 1];
     refused(says.clone());
@@ -140,8 +145,10 @@ fn a_host_that_is_ahead_is_believed_at_the_next_grant() {
 fn a_host_that_lost_its_record_lost_the_partition() {
     let (mut world, mut agent) = World::lending();
     let lease = world.running(&mut agent);
+    assert!(world.engine.state().live(agent.host).unwrap().observed(lease.partition).is_some());
     agent.says.observed.clear();
     world.sync(&mut agent);
+    assert!(world.engine.state().live(agent.host).unwrap().observed(lease.partition).is_none());
     assert!(world.lease(lease.id).state.is_wanted(), "not seen is not gone");
     agent.sees(&lease, Phase::Idle);
     agent.says.observed[0].applied.generation = 0;

@@ -1,6 +1,7 @@
 //! The writer thread and its handle.
 
 use super::world::*;
+use crate::db::tests::edit;
 use crate::db::{FirstMember, Sqlite, create};
 use crate::engine::change::Change;
 use crate::engine::clock::Clock;
@@ -73,8 +74,7 @@ async fn what_is_edited_by_hand_is_noticed() {
     let running = start(dir.path());
     let handle = running.handle.clone();
     account(&handle, 50).await.unwrap();
-    let shell = rusqlite::Connection::open(dir.path().join(crate::db::FILE)).unwrap();
-    shell.execute("update accounts set suspended = 1 where name = 'a50'", []).unwrap();
+    edit(dir.path(), "update accounts set suspended = 1 where name = 'a50'").unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while !handle.read(|state| state.account(id(50)).unwrap().suspended) {
         assert!(Instant::now() < deadline, "a tick notices it");
@@ -90,9 +90,8 @@ async fn a_database_that_can_not_be_read_any_more_ends_the_market() {
     create(dir.path(), "EUR", &first(), START).unwrap();
     let running = start(dir.path());
     let handle = running.handle.clone();
-    let shell = rusqlite::Connection::open(dir.path().join(crate::db::FILE)).unwrap();
-    shell.execute("update accounts set id = 'nonsense'", []).expect_err("a foreign key keeps it");
-    shell.execute("update members set roles = 'emperor'", []).unwrap();
+    edit(dir.path(), "update accounts set id = 'nonsense'").expect_err("a foreign key keeps it");
+    edit(dir.path(), "update members set roles = 'emperor'").unwrap();
     let why = tokio::time::timeout(Duration::from_secs(20), handle.ended()).await.unwrap();
     assert!(why.contains("members") && why.contains("emperor"), "{why}");
     assert_eq!(account(&handle, 51).await.unwrap_err().kind, Kind::Unavailable);

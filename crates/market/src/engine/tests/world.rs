@@ -6,6 +6,7 @@ use crate::engine::change::Change;
 use crate::engine::command::{Actor, Command, Idempotency, Outcome, Refusal, Reply};
 use crate::engine::commit::Commit;
 use crate::engine::draft::Keys;
+use crate::engine::plan::{self, Plan};
 use crate::engine::rows::{Account, Lease, Member};
 use crate::engine::state::State;
 use crate::engine::step::{Engine, Request};
@@ -192,6 +193,8 @@ pub struct World<D = Sqlite> {
     pub published: State,
     pub now: Timestamp,
     next_id: u128,
+    /// The newest plan of each host: with the same version it must stay the same.
+    plans: BTreeMap<HostId, Plan>,
 }
 
 pub fn keys() -> Keys {
@@ -236,7 +239,7 @@ impl<D: Commit> World<D> {
         db.commit(START, &rows.iter().collect::<Vec<_>>()).unwrap();
         let engine = Engine::new(State::new(db.load().unwrap()), keys(), START);
         let published = engine.state().clone();
-        Self { engine, db, published, now: START, next_id: 1_000_000 }
+        Self { engine, db, published, now: START, next_id: 1_000_000, plans: BTreeMap::new() }
     }
 
     pub fn fresh<T: From<Uuid>>(&mut self) -> T {
@@ -255,7 +258,8 @@ impl<D: Commit> World<D> {
         for change in &stepped.changes {
             let _ = self.published.apply(change);
         }
-        // What is ephemeral touches no table: comparing them all again would only take time.
+        assert_eq!(self.engine.state().tables(), self.published.tables(), "a refusal leaves nothing behind");
+        // What is ephemeral touches no table: reading them all again would only take time.
         if stepped.changes.iter().any(|change| !change.is_ephemeral()) {
             self.check();
         }
@@ -269,6 +273,19 @@ impl<D: Commit> World<D> {
         assert_eq!(*self.published.tables(), stored, "what readers see is what is stored");
         assert!(self.engine.state().is_consistent() && self.published.is_consistent());
         assert_invariants(self.engine.state());
+        self.check_plans();
+    }
+
+    /// A host that knows the newest version of its plan knows the plan.
+    fn check_plans(&mut self) {
+        let hosts: Vec<HostId> = self.engine.state().hosts().map(|h| h.id).collect();
+        for host in hosts {
+            let plan = plan::of(self.engine.state(), host).unwrap();
+            if let Some(known) = self.plans.get(&host).filter(|known| known.version == plan.version) {
+                assert_eq!(known.wanted, plan.wanted, "the plan changed without a new version");
+            }
+            self.plans.insert(host, plan);
+        }
     }
 
     pub fn reply(&mut self, command: Command, idempotency: Option<Idempotency>) -> Result<Reply, Refusal> {
