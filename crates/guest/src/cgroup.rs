@@ -45,7 +45,8 @@ impl Fence {
         for name in ["cpu", "memory", "pids"] {
             let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{name}"));
         }
-        let all = processes_for_jobs(read_number("/proc/sys/kernel/threads-max"), read_number("/proc/sys/kernel/pid_max"));
+        let all =
+            processes_for_jobs(read_number("/proc/sys/kernel/threads-max"), read_number("/proc/sys/kernel/pid_max"));
         let _ = fs::write(root.join("pids.max"), all.to_string());
         let mut fence = Self { root, next: first_free(), job_pids: all / 10 * 8, emptying: Vec::new(), spare: None };
         fence.fit_memory();

@@ -35,10 +35,8 @@ fn set_clock(micros: u64, again: bool) -> io::Result<()> {
     if again && now_micros.abs_diff(micros) < CLOCK_SLACK_MICROS {
         return Ok(());
     }
-    let time = rustix::time::Timespec {
-        tv_sec: (micros / 1_000_000) as i64,
-        tv_nsec: (micros % 1_000_000 * 1000) as i64,
-    };
+    let time =
+        rustix::time::Timespec { tv_sec: (micros / 1_000_000) as i64, tv_nsec: (micros % 1_000_000 * 1000) as i64 };
     rustix::time::clock_settime(rustix::time::ClockId::Realtime, time).map_err(Into::into)
 }
 

@@ -266,12 +266,8 @@ impl Ready {
     /// From a payload.
     pub fn decode(payload: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader(payload);
-        let ready = Self {
-            uptime_micros: r.u64()?,
-            kernel: r.text(MAX_TEXT_BYTES)?,
-            vcpus: r.u32()?,
-            memory_kib: r.u64()?,
-        };
+        let ready =
+            Self { uptime_micros: r.u64()?, kernel: r.text(MAX_TEXT_BYTES)?, vcpus: r.u32()?, memory_kib: r.u64()? };
         r.end().map(|()| ready)
     }
 }

@@ -93,11 +93,7 @@ impl Ends {
         };
         let (ours, child) = open().map_err(failed("make a terminal"))?;
         let copy = |fd: &OwnedFd| fd.try_clone().map_err(|e| refused(Refusal::Failed, e.to_string()));
-        Ok(Self {
-            stdin: copy(&ours)?,
-            outputs: [Some(ours), None],
-            child: [copy(&child)?, copy(&child)?, child],
-        })
+        Ok(Self { stdin: copy(&ours)?, outputs: [Some(ours), None], child: [copy(&child)?, copy(&child)?, child] })
     }
 }
 
@@ -162,7 +158,10 @@ fn find_program(name: &[u8], env: &Environment) -> Result<Vec<u8>, Refused> {
         file.is_file() && rustix::fs::access(file, Access::EXEC_OK).is_ok()
     };
     candidates.into_iter().find(runnable).ok_or_else(|| {
-        refused(Refusal::NotFound, format!("no program {} in {}", String::from_utf8_lossy(name), String::from_utf8_lossy(path)))
+        refused(
+            Refusal::NotFound,
+            format!("no program {} in {}", String::from_utf8_lossy(name), String::from_utf8_lossy(path)),
+        )
     })
 }
 

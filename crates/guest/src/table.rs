@@ -11,8 +11,8 @@ use crate::{identity, stats, sys};
 use std::collections::VecDeque;
 use sublet_guest::frames::Frame;
 use sublet_guest::messages::{
-    self, Exec, Identity, JobState, MAX_ENDED_JOBS, MAX_RUNNING_JOBS, PROTOCOL_VERSION, Refusal, Refused,
-    Tail, Welcome, kind,
+    self, Exec, Identity, JobState, MAX_ENDED_JOBS, MAX_RUNNING_JOBS, PROTOCOL_VERSION, Refusal, Refused, Tail,
+    Welcome, kind,
 };
 
 /// Ended jobs whose last output is still kept.

@@ -32,7 +32,8 @@ impl Guest {
         let (ours, theirs) = UnixStream::pair().unwrap();
         rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).unwrap();
         let fd = theirs.as_raw_fd().to_string();
-        let process = Process::new(env!("CARGO_BIN_EXE_sublet-guest")).args(["--rehearse", "--fd", &fd]).spawn().unwrap();
+        let process =
+            Process::new(env!("CARGO_BIN_EXE_sublet-guest")).args(["--rehearse", "--fd", &fd]).spawn().unwrap();
         drop(OwnedFd::from(theirs));
         ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { process, socket: ours, session: 0, decoder: Decoder::for_guest() }

@@ -69,7 +69,7 @@ fn a_cut_or_longer_message_is_none() {
             _ => decode_jobs(bytes).is_ok(),
         };
         assert!(decodes(whole));
-        assert!((0..whole.len()).all(|cut| !decodes(&whole[..cut])), "message {at}");
+        assert!((0..whole.len()).step_by(1 + whole.len() / 300).all(|cut| !decodes(&whole[..cut])), "message {at}");
         assert!(!decodes(&[whole.as_slice(), &[0]].concat()), "message {at}");
     }
 }

@@ -54,7 +54,8 @@ impl Job {
             (kind::CREDIT, _) => self.add_credit(frame.payload)?,
             (kind::STARTED, _) => drop(self.started.send_replace(Some(Ok(())))),
             (kind::EXITED, _) => {
-                let status = Status::decode(frame.payload).map_err(|_| LinkError::Nonsense("a status that does not decode"))?;
+                let status =
+                    Status::decode(frame.payload).map_err(|_| LinkError::Nonsense("a status that does not decode"))?;
                 set_once(&self.status, Ok(status));
             }
             (kind::REFUSED, _) => {
@@ -67,7 +68,8 @@ impl Job {
     }
 
     fn add_credit(&self, payload: &[u8]) -> Result<(), LinkError> {
-        let bytes = payload.try_into().map(u32::from_le_bytes).map_err(|_| LinkError::Nonsense("credit without an amount"))?;
+        let bytes =
+            payload.try_into().map(u32::from_le_bytes).map_err(|_| LinkError::Nonsense("credit without an amount"))?;
         if self.credit.available_permits() + bytes as usize > WINDOW_BYTES as usize {
             return Err(LinkError::Nonsense("more credit than there is room"));
         }

@@ -165,7 +165,8 @@ impl GuestLink {
             self.shared.send(stream, kind, 0, payload.to_vec()).await?;
             told.await.map_err(|_| self.shared.error())
         };
-        let (answered, payload) = timeout(ANSWER_WITHIN, answer).await.map_err(|_| LinkError::Silent(ANSWER_WITHIN))??;
+        let (answered, payload) =
+            timeout(ANSWER_WITHIN, answer).await.map_err(|_| LinkError::Silent(ANSWER_WITHIN))??;
         drop(leave);
         match answered {
             answered if answered == expected => Ok(payload),

@@ -44,7 +44,9 @@ pub enum Refusal {
     #[error("the certificate is for another lease, not for {0}")]
     OtherLease(String),
     /// It is for the same lease at another time.
-    #[error("the certificate is of another generation of {lease} than {generation}: fetch a new one (`sublet ssh` does)")]
+    #[error(
+        "the certificate is of another generation of {lease} than {generation}: fetch a new one (`sublet ssh` does)"
+    )]
     OtherGeneration {
         /// The lease.
         lease: String,

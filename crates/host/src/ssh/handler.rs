@@ -270,7 +270,12 @@ impl<D: Door> Handler for Client<D> {
         }
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, _name: &str, session: &mut Session) -> Result<(), Self::Error> {
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
         session.channel_failure(id)
     }
 
@@ -322,7 +327,8 @@ fn small(number: u32) -> u16 {
 
 /// Variables that change how programs speak, not what they load or run.
 fn may_set(name: &str) -> bool {
-    const NAMES: [&str; 8] = ["LANG", "LANGUAGE", "TZ", "COLORTERM", "NO_COLOR", "TERM_PROGRAM", "GIT_PROTOCOL", "EDITOR"];
+    const NAMES: [&str; 8] =
+        ["LANG", "LANGUAGE", "TZ", "COLORTERM", "NO_COLOR", "TERM_PROGRAM", "GIT_PROTOCOL", "EDITOR"];
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     plain && name.len() <= 64 && (NAMES.contains(&name) || name.starts_with("LC_") || name.starts_with("SUBLET_ENV_"))
 }

@@ -147,7 +147,8 @@ impl<D: Door> Work<D> {
             stdin.finish().await
         };
         let flow = Flow::default();
-        let output = async { tokio::join!(flow.pump(stdout, &self.write, None), flow.pump(stderr, &self.write, Some(1))) };
+        let output =
+            async { tokio::join!(flow.pump(stdout, &self.write, None), flow.pump(stderr, &self.write, Some(1))) };
         let exited = control.wait();
         tokio::pin!(input, output, exited);
 
@@ -193,7 +194,8 @@ impl<D: Door> Work<D> {
             End::Failed(error) => {
                 // The agent knows better why a guest is gone than the link does.
                 let reason = timeout(REASON_WITHIN, ended(&self.tenant)).await;
-                let words = reason.map_or_else(|_| error.to_string(), |reason| format!("the lease has ended: {reason}"));
+                let words =
+                    reason.map_or_else(|_| error.to_string(), |reason| format!("the lease has ended: {reason}"));
                 self.fail(&words, TRANSPORT_FAILED).await;
             }
             End::LeaseOver(reason) => self.fail(&format!("the lease has ended: {reason}"), TRANSPORT_FAILED).await,

@@ -19,10 +19,7 @@ async fn figures() {
     let fresh = link.welcome().identity.is_none();
     assert_eq!(fresh, matches!(refused, Err(LinkError::Refused { .. })), "{refused:?}");
     let asked = Instant::now();
-    let mut who = identity("lease_a", 1);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    who.wall_clock_micros = now.as_micros() as u64;
-    let ready = link.identify(&who).await.unwrap();
+    let ready = link.identify(&identity("lease_a", 1)).await.unwrap();
     eprintln!("ready after {:?}: {ready:?}", asked.elapsed());
     eprintln!("{:?}", run(&link, "cat /run/sublet/identity; hostname; date; uname -r; cat /proc/self/cgroup").await);
     eprintln!("{:?}", link.stats().await.unwrap());

@@ -1,6 +1,7 @@
 //! The link against the real guest program, and against guests that mean harm.
 
 mod figures;
+mod ordeal;
 #[path = "../rehearsal/mod.rs"]
 mod rehearsal;
 
@@ -119,7 +120,8 @@ async fn a_terminal_is_sized_and_dropped() {
     assert!(exec.stdout.collect(1000).await.unwrap().ends_with(b"30 90\r\n"));
     assert_eq!(exec.stderr.next().await.unwrap(), None);
 
-    let request = ExecRequest { pty, job: "left".into(), ..line("trap 'exit 9' HUP; echo up; while :; do sleep 0.05; done") };
+    let request =
+        ExecRequest { pty, job: "left".into(), ..line("trap 'exit 9' HUP; echo up; while :; do sleep 0.05; done") };
     let mut exec = link.exec(&request).await.unwrap();
     assert!(exec.stdout.next().await.unwrap().is_some());
     drop(exec);
@@ -142,7 +144,10 @@ async fn ended(link: &GuestLink, id: &str) -> Status {
 async fn jobs_outlive_the_link() {
     let guest = Rehearsal::start();
     let link = guest.ready().await;
-    let exec = link.exec(&ExecRequest { job: "long".into(), ..line("cat >/dev/null; echo last words; exit 6") }).await.unwrap();
+    let exec = link
+        .exec(&ExecRequest { job: "long".into(), ..line("cat >/dev/null; echo last words; exit 6") })
+        .await
+        .unwrap();
     link.close();
     assert!(matches!(exec.control.wait().await, Err(LinkError::Gone)));
     drop((exec, link));

@@ -60,7 +60,15 @@ pub fn soon() -> Instant {
 }
 
 pub fn identity(lease: &str, generation: u64) -> Identity {
-    Identity { lease: lease.into(), generation, hostname: "box".into(), entropy: vec![5; 64], ..Identity::default() }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Identity {
+        lease: lease.into(),
+        generation,
+        hostname: "box".into(),
+        wall_clock_micros: now.as_micros() as u64,
+        entropy: vec![5; 64],
+        ..Identity::default()
+    }
 }
 
 /// The guest program as just built; cargo builds no other package's programs for a test.

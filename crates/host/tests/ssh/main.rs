@@ -104,12 +104,22 @@ async fn every_wrong_key_is_refused_with_its_reason() {
         ("not yet valid", Some(Cert { validity: "+1h:+2h", ..good() }), "out_of_time", "not valid yet"),
         ("attacker's own CA", Some(Cert { ca: "attacker", ..good() }), "unknown_authority", "unknown authority"),
         ("another client's", Some(Cert { principals: "lease_b.g1", ..good() }), "other_lease", "another lease"),
-        ("older generation", Some(Cert { principals: "lease_a.g2", ..good() }), "other_generation", "another generation"),
+        (
+            "older generation",
+            Some(Cert { principals: "lease_a.g2", ..good() }),
+            "other_generation",
+            "another generation",
+        ),
         ("no principals", Some(Cert { principals: "", ..good() }), "no_principals", "names no lease"),
         // OpenSSH's client does not even offer this one; the server's own check has a test of its own.
         ("for a host", Some(Cert { host: true, ..good() }), "plain_key", "plain keys are not accepted"),
         ("forced", Some(Cert { option: "force-command=/bin/true", ..good() }), "critical_option", "force-command"),
-        ("unknown option", Some(Cert { option: "critical:moon@sublet=full", ..good() }), "critical_option", "moon@sublet"),
+        (
+            "unknown option",
+            Some(Cert { option: "critical:moon@sublet=full", ..good() }),
+            "critical_option",
+            "moon@sublet",
+        ),
         ("plain key", None, "plain_key", "plain keys are not accepted"),
     ];
     for (name, cert, counted, words) in table {
@@ -172,7 +182,11 @@ async fn the_end_of_the_lease_ends_every_session_within_a_second() {
         house.ssh(&["-N"], &[], b""),
     ];
     let ending = async {
-        house.wait_for("3 jobs", |events| events.iter().filter(|e| matches!(e, SessionEvent::Opened { .. })).count() == 3).await;
+        house
+            .wait_for("3 jobs", |events| {
+                events.iter().filter(|e| matches!(e, SessionEvent::Opened { .. })).count() == 3
+            })
+            .await;
         house.end_lease("taken back by the owner");
         Instant::now()
     };
@@ -204,7 +218,9 @@ async fn the_one_job_of_a_one_shot_lease_outlives_its_client() {
         let mark = house.path("mark");
         let line = format!("echo up; sleep 1; echo done > {}; exit 4", mark.display());
         house.ssh_killed(options, &line, "up").await;
-        let exited = |events: &[SessionEvent]| events.iter().any(|event| matches!(event, SessionEvent::Exited { only: true, status: Status::Code(4), .. }));
+        let exited = |events: &[SessionEvent]| {
+            events.iter().any(|event| matches!(event, SessionEvent::Exited { only: true, status: Status::Code(4), .. }))
+        };
         assert!(!exited(&house.events()), "it runs on");
         house.wait_for("the end of the job", exited).await;
         assert!(house.saw(|event| matches!(event, SessionEvent::Left { .. })));
@@ -250,13 +266,11 @@ async fn many_commands_over_one_connection() {
     }
     // One that is not read blocks none of the others.
     let zeros = vec![0; 8 << 20];
-    let (stuck, free) = tokio::join!(
-        timeout(Duration::from_secs(3), house.ssh(&shared, &["sleep 1000"], &zeros)),
-        async {
+    let (stuck, free) =
+        tokio::join!(timeout(Duration::from_secs(3), house.ssh(&shared, &["sleep 1000"], &zeros)), async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             timeout(Duration::from_secs(2), house.ssh(&shared, &["echo free"], b"")).await
-        }
-    );
+        });
     assert!(stuck.is_err());
     assert_eq!(free.expect("in time").out(), "free\n");
     house.ssh(&["-O", "exit", "-S", &control], &[], b"").await;

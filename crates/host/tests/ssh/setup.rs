@@ -140,7 +140,16 @@ impl House {
 
     fn command(&self, key: &Path, user: &str, options: &[&str]) -> Command {
         let mut command = Command::new("ssh");
-        command.args(["-F", "none", "-o", "PasswordAuthentication=no", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]);
+        command.args([
+            "-F",
+            "none",
+            "-o",
+            "PasswordAuthentication=no",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "IdentityAgent=none",
+        ]);
         command.args(["-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=sublet", "-o", "LogLevel=INFO"]);
         command.arg("-o").arg(format!("UserKnownHostsFile={}", self.keys.path("known").display()));
         command.arg("-i").arg(key).arg("-p").arg(self.port.to_string());
@@ -246,7 +255,8 @@ impl Keys {
         let name = name.replace(['\'', ' '], "-");
         self.new_key(&name);
         let Some(cert) = cert else { return self.path(&name) };
-        let (ca, public) = (self.path(cert.ca).display().to_string(), self.path(&format!("{name}.pub")).display().to_string());
+        let (ca, public) =
+            (self.path(cert.ca).display().to_string(), self.path(&format!("{name}.pub")).display().to_string());
         let mut words = vec!["-s", &ca, "-I", &name, "-V", cert.validity];
         if !cert.principals.is_empty() {
             words.extend(["-n", cert.principals]);

@@ -1,8 +1,8 @@
 //! Every certificate that must not open a lease, and the one that does.
 
 use super::*;
-use russh::keys::ssh_key::certificate::Builder;
 use russh::keys::PrivateKey;
+use russh::keys::ssh_key::certificate::Builder;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 
 const NOW: u64 = 1_800_000_000;
@@ -14,7 +14,12 @@ fn new_key() -> PrivateKey {
 }
 
 /// A good certificate, changed by the test before it is signed.
-fn signed(authority: &PrivateKey, change: impl FnOnce(&mut Builder), principals: &[&str], time: (u64, u64)) -> Certificate {
+fn signed(
+    authority: &PrivateKey,
+    change: impl FnOnce(&mut Builder),
+    principals: &[&str],
+    time: (u64, u64),
+) -> Certificate {
     let user = new_key();
     let mut builder = Builder::new(vec![1; 16], user.public_key().key_data().clone(), time.0, time.1).unwrap();
     builder.cert_type(CertType::User).unwrap();
