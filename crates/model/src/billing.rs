@@ -148,7 +148,8 @@ pub fn settle(terms: &Terms, receipted: Option<Seconds>, seen: Observation) -> C
     // Ready may be heard late, never early: before the grant nothing can have run.
     let plausible = Seconds(seen.stopped_at.since(seen.granted_at).0.max(0)) + OBSERVATION_SLACK;
     let used = receipted_seconds.min(seen.term_seconds).min(plausible);
-    let was_ready = receipted.is_some();
+    // No receipt, no bill. And a host that never came to ready may still send a last one, over nothing.
+    let was_ready = receipted.is_some() && (seen.ready_at.is_some() || receipted_seconds > Seconds::ZERO);
     let billed_seconds =
         if was_ready { used.max(terms.prices.shortest_charge_seconds.min(seen.term_seconds)) } else { Seconds::ZERO };
     let total = if was_ready { terms.prices.total(terms.resources, billed_seconds) } else { Micros::ZERO };
@@ -195,7 +196,7 @@ mod tests {
     fn seen(stopped: i64) -> Observation {
         Observation {
             granted_at: Timestamp(0),
-            ready_at: None,
+            ready_at: Some(Timestamp(0)),
             stopped_at: Timestamp(stopped * 1_000_000),
             term_seconds: Seconds(3600),
         }
@@ -212,14 +213,19 @@ mod tests {
         assert_eq!(billed(Some(Seconds(3000)), 100), 110, "not past what the market saw");
         assert_eq!(billed(None, 200), 0);
         assert_eq!(settle(&t, Some(Seconds(100)), seen(200)).total, Micros(100 + 600));
-        assert_eq!(settle(&t, None, seen(200)).total, Micros(0), "never ready, never billed");
+        let never = Observation { ready_at: None, ..seen(200) };
+        for receipted in [None, Some(Seconds(0))] {
+            assert_eq!(settle(&t, receipted, never).total, Micros(0), "never ready, never billed, set-up included");
+        }
+        // Whether ready was heard or not: what was receipted was used.
+        assert_eq!(settle(&t, Some(Seconds(5)), never).total, Micros(100 + 30));
     }
 
     #[test]
     fn the_shortest_charge_counts_once_ready() {
         let t = terms(PriceList { shortest_charge_seconds: Seconds(60), ..prices() });
         assert_eq!(settle(&t, Some(Seconds(1)), seen(5)).billed_seconds, Seconds(60));
-        assert_eq!(settle(&t, None, seen(5)).billed_seconds, Seconds(0));
+        assert_eq!(settle(&t, None, Observation { ready_at: None, ..seen(5) }).billed_seconds, Seconds(0));
     }
 
     #[test]

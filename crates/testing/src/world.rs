@@ -166,7 +166,7 @@ impl World {
 
     /// The market's database file.
     pub fn database(&self) -> PathBuf {
-        self.market_dir().join("market.sqlite")
+        self.market_dir().join("market.db")
     }
 
     /// Base address of the market.
@@ -340,7 +340,7 @@ impl Host {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || std::env::var_os("SUBLET_TEST_LOGS").is_some() {
             eprintln!("--- market\n{}", tail(&self.market_log()));
             for at in 0..self.hosts.len() {
                 eprintln!("--- agent of {}\n{}", self.hosts[at].name, tail(&self.agent_log(at)));
@@ -408,7 +408,12 @@ impl Person {
     /// Waits until a lease's state is `state`.
     pub fn wait_lease(&self, name: &str, state: &str) -> Result<Value> {
         eventually(&format!("{name} is {state}"), PATIENCE, || {
-            let lease = self.lease(name)?;
+            // Somebody may be renting it at this very moment.
+            let shown = self.run(&["-o", "json", "lease", "show", name])?;
+            if shown.code == 3 {
+                return Ok(None);
+            }
+            let lease: Value = serde_json::from_str(&shown.ok()?.stdout)?;
             Ok((lease["state"]["state"] == state).then_some(lease))
         })
     }
