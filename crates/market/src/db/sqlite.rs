@@ -115,6 +115,12 @@ impl Sqlite {
         self.connection.execute(sql, [now]).map(drop).attempt("write to the database")
     }
 
+    /// A number that SQL counts.
+    #[cfg(test)]
+    pub(crate) fn count(&self, sql: &str) -> i64 {
+        self.connection.query_row(sql, [], |row| row.get(0)).expect("a test's own SQL")
+    }
+
     #[cfg(test)]
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection

@@ -3,6 +3,7 @@
 
 mod authority;
 mod failing;
+mod kill;
 mod life;
 mod property;
 mod receipts;

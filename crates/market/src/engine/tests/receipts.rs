@@ -20,8 +20,7 @@ fn receipted() -> (World, Agent, Arc<Lease>) {
 }
 
 fn audited(world: &World, action: &str) -> i64 {
-    let sql = "select count(*) from audit where action = ?1";
-    world.db.connection().query_row(sql, [action], |row| row.get(0)).unwrap()
+    world.db.count(&format!("select count(*) from audit where action = '{action}'"))
 }
 
 /// The receipt after the first, edited.

@@ -12,7 +12,7 @@ use sublet_wire::sync::{Division, MOST_PARTITIONS, MOST_RECEIPTS};
 
 /// Writes of the database so far.
 fn written(world: &World) -> i64 {
-    world.db.connection().query_row("select total_changes()", [], |row| row.get(0)).unwrap()
+    world.db.count("select total_changes()")
 }
 
 #[test]
