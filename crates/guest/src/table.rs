@@ -201,7 +201,9 @@ impl Table {
 
     fn states(&self) -> Vec<JobState> {
         let running = self.jobs.iter().filter(|job| !job.never_ran);
-        let running = running.map(|job| JobState { job: job.id.clone(), ended: job.ended });
+        // Who listens is to have all of a job's output before anybody calls it ended.
+        let ended = |job: &Job| job.ended.filter(|_| job.stream.is_none() || job.outputs.iter().all(Option::is_none));
+        let running = running.map(|job| JobState { job: job.id.clone(), ended: ended(job) });
         running.chain(self.ended.iter().map(|(state, _)| state.clone())).collect()
     }
 

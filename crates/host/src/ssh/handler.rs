@@ -80,6 +80,7 @@ impl<D: Door> Client<D> {
         slot.signals = Some(tell);
         let work = Work {
             server: Arc::clone(&self.server),
+            connection: Arc::clone(&self.connection),
             tenant: tenant.clone(),
             handle: session.handle(),
             write,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,9 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEPALIVE_MOST: usize = 7;
 /// What a client has to read its farewell.
 const FAREWELL_WITHIN: Duration = Duration::from_millis(300);
+
+/// What a client whose job ended just before its lease has to take the rest of the output.
+pub const FINISH_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,8 @@ pub struct Connection {
     pub auth: Arc<AuthWatch>,
     /// Input held for all of its channels.
     pub held: Arc<Held>,
+    /// Channels whose job has ended by itself and whose client gets the rest of its output.
+    pub finishing: watch::Sender<usize>,
     /// It was told why it is refused, and is to go.
     pub refused: CancellationToken,
     entered: CancellationToken,
@@ -79,6 +84,7 @@ impl Connection {
             cut: CancellationToken::new(),
             auth: Arc::default(),
             held: Arc::default(),
+            finishing: watch::Sender::new(0),
             refused: CancellationToken::new(),
             entered: CancellationToken::new(),
             handle: OnceLock::new(),
@@ -192,6 +198,8 @@ impl<D: Door> SshServer<D> {
         let reason = ended(tenant).await;
         // The channels say it first, on stderr.
         sleep(FAREWELL_WITHIN).await;
+        let finished = async { connection.finishing.subscribe().wait_for(|count| *count == 0).await.is_ok() };
+        let _ = timeout(FINISH_WITHIN, finished).await;
         connection.disconnect(Disconnect::ByApplication, format!("the lease has ended: {reason}")).await;
         sleep(FAREWELL_WITHIN).await;
     }

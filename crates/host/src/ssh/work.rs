@@ -1,7 +1,7 @@
 //! One channel at work: a job in the guest, its bytes both ways, and how it ends.
 
 use super::inbox::Inbox;
-use super::server::{SshServer, ended};
+use super::server::{Connection, FINISH_WITHIN, SshServer, ended};
 use super::{Admission, Door, SessionEvent};
 use crate::guest_link::{
     Command, Exec, ExecRequest, GuestLink, LinkError, Output, Pty, Refusal as GuestRefusal, Status,
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// What `ssh` itself says when it is the connection that failed.
@@ -32,6 +32,7 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_millis(250);
 /// Everything one channel needs.
 pub struct Work<D> {
     pub server: Arc<SshServer<D>>,
+    pub connection: Arc<Connection>,
     pub tenant: Admission,
     pub handle: Handle,
     pub write: ChannelWriteHalf<Msg>,
@@ -116,8 +117,13 @@ impl<D: Door> Work<D> {
         let control = exec.control.clone();
         match self.serve(exec, only).await {
             End::Exited(status) => {
+                // OpenSSH drops what it has not printed yet when it is disconnected: it may end itself.
+                let finishing = Finishing::new(&self.connection);
                 self.say_status(status).await;
                 self.tell(SessionEvent::Exited { job, only, status });
+                self.inbox.close();
+                self.steering.closed.cancelled().await;
+                drop(finishing);
                 None
             }
             End::ClientGone if only => {
@@ -153,6 +159,8 @@ impl<D: Door> Work<D> {
         tokio::pin!(input, output, exited);
 
         let (mut taking, mut drained, mut status) = (true, false, None);
+        // Set once the lease is over while the rest of an ended job's output is on its way.
+        let mut finish: Option<(Instant, Finishing)> = None;
         let mut patience = Patience::default();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,6 +172,8 @@ impl<D: Door> Work<D> {
                 _ = &mut input, if taking => taking = false,
                 (out, err) = &mut output, if !drained => match out.and(err) {
                     Ok(()) => drained = true,
+                    // What came before the guest went was sent; how the job ended is known.
+                    Err(Broken::Guest(_)) if status.is_some() => drained = true,
                     Err(Broken::Guest(error)) => return End::Failed(error),
                     Err(Broken::Client) => return End::ClientGone,
                 },
@@ -177,7 +187,11 @@ impl<D: Door> Work<D> {
                     // Not there: the terminal keeps the size it has.
                     let _ = control.resize(rows, cols).await;
                 }
-                reason = ended(&self.tenant) => return End::LeaseOver(reason),
+                reason = ended(&self.tenant), if finish.is_none() => match status {
+                    None => return End::LeaseOver(reason),
+                    Some(_) => finish = Some((Instant::now() + FINISH_WITHIN, Finishing::new(&self.connection))),
+                },
+                () = late(&finish) => drained = true,
                 () = self.steering.closed.cancelled() => return End::ClientGone,
                 _ = ticks.tick() => if let (Some(status), true) = (status, only && patience.over(&flow)) {
                     return End::Exited(status);
@@ -244,6 +258,29 @@ async fn outlive(link: &GuestLink, job: &str) -> Option<Status> {
             return Some(status);
         }
         sleep(ASK_EVERY).await;
+    }
+}
+
+/// Keeps a connection from being cut while the rest of a job's output is sent.
+struct Finishing(Arc<Connection>);
+
+impl Finishing {
+    fn new(connection: &Arc<Connection>) -> Self {
+        connection.finishing.send_modify(|count| *count += 1);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        self.0.finishing.send_modify(|count| *count -= 1);
+    }
+}
+
+async fn late(finish: &Option<(Instant, Finishing)>) {
+    match finish {
+        Some((deadline, _)) => tokio::time::sleep_until(*deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -199,6 +199,19 @@ async fn the_end_of_the_lease_ends_every_session_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ends_with_its_job_cuts_no_output() {
+    let house = House::open().await;
+    // All of it fits the buffers between job and client, so the job ends at once; then the lease does.
+    let line = "head -c 2000000 /dev/zero; exit 3";
+    let (done, ()) = tokio::join!(house.ssh_slowly(line), async {
+        house.wait_for("the start", |events| events.iter().any(|e| matches!(e, SessionEvent::Opened { .. }))).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        house.end_lease("its job ended");
+    });
+    assert_eq!((done.stdout.len(), done.code()), (2_000_000, 3), "{}", done.err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_dies_ends_its_sessions() {
     let house = House::open().await;
     let (done, ()) = tokio::join!(house.ssh(&[], &["echo up; sleep 1000"], b""), async {

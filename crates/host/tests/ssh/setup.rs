@@ -182,6 +182,13 @@ impl House {
         Done(output.unwrap())
     }
 
+    /// Runs a command whose output is not read for a second.
+    pub async fn ssh_slowly(&self, line: &str) -> Done {
+        let child = self.command(&self.right, "lease_a", &[]).arg(line).spawn().unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Done(child.wait_with_output().await.unwrap())
+    }
+
     /// Starts a command, waits for a word of it, kills the client.
     pub async fn ssh_killed(&self, options: &[&str], line: &str, word: &str) {
         let mut child = self.command(&self.right, "lease_a", options).arg(line).spawn().unwrap();
