@@ -41,6 +41,7 @@ struct Slot {
     signals: Option<mpsc::Sender<u8>>,
     size: watch::Sender<(u16, u16)>,
     closed: CancellationToken,
+    over: CancellationToken,
 }
 
 impl<D> Drop for Client<D> {
@@ -85,7 +86,12 @@ impl<D: Door> Client<D> {
             handle: session.handle(),
             write,
             inbox: Arc::clone(&slot.inbox),
-            steering: Steering { signals, size: slot.size.subscribe(), closed: slot.closed.clone() },
+            steering: Steering {
+                signals,
+                size: slot.size.subscribe(),
+                closed: slot.closed.clone(),
+                over: slot.over.clone(),
+            },
             command,
             env: std::mem::take(&mut slot.env),
             pty: slot.pty.take(),
@@ -169,6 +175,7 @@ impl<D: Door> Handler for Client<D> {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
+        self.channels.retain(|_, slot| !slot.over.is_cancelled());
         if self.connection.tenant().is_none() || self.channels.len() >= MOST_CHANNELS {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
@@ -184,6 +191,7 @@ impl<D: Door> Handler for Client<D> {
             signals: None,
             size: watch::Sender::new((0, 0)),
             closed: CancellationToken::new(),
+            over: CancellationToken::new(),
         };
         self.channels.insert(id, slot);
         reply.accept().await;

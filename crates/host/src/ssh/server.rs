@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// A client must be in within this, waiting for its lease included.
@@ -73,6 +73,7 @@ pub struct Connection {
     /// It was told why it is refused, and is to go.
     pub refused: CancellationToken,
     entered: CancellationToken,
+    last_job_ended: Mutex<Option<Instant>>,
     handle: OnceLock<Handle>,
     tenant: OnceLock<Admission>,
 }
@@ -87,6 +88,7 @@ impl Connection {
             finishing: watch::Sender::new(0),
             refused: CancellationToken::new(),
             entered: CancellationToken::new(),
+            last_job_ended: Mutex::default(),
             handle: OnceLock::new(),
             tenant: OnceLock::new(),
         }
@@ -95,6 +97,22 @@ impl Connection {
     /// Whom it was let in as.
     pub fn tenant(&self) -> Option<&Admission> {
         self.tenant.get()
+    }
+
+    /// A client was given all that its job had to say.
+    pub fn job_ended(&self) {
+        *lock(&self.last_job_ended) = Some(Instant::now());
+    }
+
+    /// Waits while a client may still be printing what it was given: OpenSSH drops that when it is
+    /// disconnected, and hangs up by itself when it is done.
+    async fn let_finish(&self) {
+        let finished = async { self.finishing.subscribe().wait_for(|count| *count == 0).await.is_ok() };
+        let _ = timeout(FINISH_WITHIN, finished).await;
+        let last = *lock(&self.last_job_ended);
+        if let Some(last) = last {
+            sleep_until(last + FINISH_WITHIN).await;
+        }
     }
 
     /// Says why and hangs up.
@@ -198,8 +216,7 @@ impl<D: Door> SshServer<D> {
         let reason = ended(tenant).await;
         // The channels say it first, on stderr.
         sleep(FAREWELL_WITHIN).await;
-        let finished = async { connection.finishing.subscribe().wait_for(|count| *count == 0).await.is_ok() };
-        let _ = timeout(FINISH_WITHIN, finished).await;
+        connection.let_finish().await;
         connection.disconnect(Disconnect::ByApplication, format!("the lease has ended: {reason}")).await;
         sleep(FAREWELL_WITHIN).await;
     }

@@ -48,6 +48,8 @@ pub struct Steering {
     pub signals: mpsc::Receiver<u8>,
     pub size: watch::Receiver<(u16, u16)>,
     pub closed: CancellationToken,
+    /// Set once the work is done: russh does not tell of a client's close after ours.
+    pub over: CancellationToken,
 }
 
 /// How serving a channel ended.
@@ -72,6 +74,7 @@ impl<D: Door> Work<D> {
         if let Some(end) = end {
             self.conclude(end).await;
         }
+        self.steering.over.cancel();
     }
 
     /// The link, as soon as the partition is ready: a client may come while it boots.
@@ -117,13 +120,9 @@ impl<D: Door> Work<D> {
         let control = exec.control.clone();
         match self.serve(exec, only).await {
             End::Exited(status) => {
-                // OpenSSH drops what it has not printed yet when it is disconnected: it may end itself.
-                let finishing = Finishing::new(&self.connection);
                 self.say_status(status).await;
+                self.connection.job_ended();
                 self.tell(SessionEvent::Exited { job, only, status });
-                self.inbox.close();
-                self.steering.closed.cancelled().await;
-                drop(finishing);
                 None
             }
             End::ClientGone if only => {

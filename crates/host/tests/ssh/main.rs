@@ -277,6 +277,11 @@ async fn many_commands_over_one_connection() {
     for (n, done) in futures_util::future::join_all(all).await.into_iter().enumerate() {
         assert_eq!(done.out(), format!("{n}\n"), "{}", done.err());
     }
+    for n in 0..12 {
+        assert_eq!(house.ssh(&shared, &["true"], b"").await.code(), 0, "a channel that is over counts no more: {n}");
+    }
+    let entered = house.events().into_iter().filter(|event| *event == SessionEvent::Authenticated).count();
+    assert_eq!(entered, 1, "all over the one connection");
     // One that is not read blocks none of the others.
     let zeros = vec![0; 8 << 20];
     let (stuck, free) =
