@@ -212,6 +212,9 @@ fn a_join_token_is_used_up() {
     };
     assert_eq!(world.call(join(1, "a", Sha256Digest::of(b"?"))).unwrap_err().kind, Kind::Unauthenticated);
     assert_eq!(world.call(join(1, "A b", hash)).unwrap_err().kind, Kind::Invalid);
+    world.pass(60);
+    assert_eq!(world.call(join(1, "a", hash)).unwrap_err().kind, Kind::Unauthenticated, "expired");
+    world.pass(-60);
     let joined = world.call(join(1, "a", hash)).unwrap();
     assert_eq!(world.call(join(2, "b", hash)).unwrap_err().kind, Kind::Unauthenticated, "used up");
     // The answer was lost: the same computer says it again, under the id that HTTP made anew.

@@ -157,6 +157,29 @@ fn a_host_that_lost_its_record_lost_the_partition() {
 }
 
 #[test]
+fn a_host_can_not_speak_for_the_operator() {
+    for said in [EndReason::Operator, EndReason::HostLost] {
+        let (mut world, mut agent) = World::lending();
+        let lease = world.running(&mut agent);
+        agent.sees(&lease, Phase::Stopping { reason: said });
+        world.sync(&mut agent);
+        assert_eq!(world.lease(lease.id).state, LeaseState::Stopping { reason: EndReason::HostRestarted });
+    }
+}
+
+#[test]
+fn only_the_generation_that_is_named_is_taken_back() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    for (named, ends) in [(0, false), (2, false), (1, true)] {
+        agent.says.division.partitions.iter_mut().for_each(|p| p.taken_back = Some(named));
+        agent.says.division.revision += 1;
+        world.sync(&mut agent);
+        assert_eq!(!world.lease(lease.id).state.is_wanted(), ends, "{named}");
+    }
+}
+
+#[test]
 fn a_disk_that_was_rolled_back_counts_again_after_a_reset() {
     let (mut world, mut agent) = World::lending();
     agent.says.division.revision = 9;
