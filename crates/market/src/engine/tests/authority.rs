@@ -17,7 +17,7 @@ fn commands() -> Vec<(&'static str, Make)> {
     let lease = |w: &World| w.engine.state().leases().next().unwrap().id;
     let idle = |w: &World| w.engine.state().partitions().find(|p| w.engine.state().holder(p.id).is_none()).unwrap().id;
     let later = START.after(Seconds(1000));
-    let make = |f: Box<dyn Fn(&World, Actor) -> Command>| f;
+    let make = |f: Make| f;
     vec![
         ("create account", make(Box::new(|_, actor| Command::CreateAccount { actor, id: id(60), name: "new".into() }))),
         (
