@@ -8,7 +8,7 @@ mod mounts;
 pub use mounts::Version;
 
 use crate::vmm::Usage;
-use files::{read_number, read_keyed, write};
+use files::{read_keyed, read_number, write};
 use mounts::Hierarchy;
 use std::fs;
 use std::io;

@@ -81,6 +81,7 @@ pub fn check(options: &CheckOptions) -> Report {
         lines::nested(),
         lines::user(is_root),
         lines::control_groups(&confinement),
+        lines::landlock(),
         lines::memory(),
         lines::disk(&options.state_dir),
         lines::file_system(&options.state_dir),

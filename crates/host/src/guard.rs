@@ -15,7 +15,7 @@
 pub mod record;
 
 mod privileges;
-mod sight;
+pub mod sight;
 mod spawn;
 
 use anyhow::{Context, bail};
@@ -90,7 +90,10 @@ impl Guard {
         privileges::forbid_tracing().context("failed to forbid tracing of the guard")?;
         let lock = take_lock(&run_dir)?;
         let order = run_dir.read_order().context("failed to read the order")?;
-        run_dir.remove_live_files().and_then(|()| run_dir.remove_exit()).context("failed to clear the run directory")?;
+        run_dir
+            .remove_live_files()
+            .and_then(|()| run_dir.remove_exit())
+            .context("failed to clear the run directory")?;
 
         // Watched before it is first read, so that no move is missed.
         let moves = watch_moves(&run_dir).context("failed to watch the run directory")?;
@@ -120,8 +123,7 @@ impl Guard {
                 uuid: order.uuid,
                 guard: ProcessId::of(std::process::id() as i32).context("failed to read the guard's own process")?,
                 // A child that is dead already is still to be recorded: as started at an unknown time.
-                monitor: ProcessId::of(pid.as_raw_pid())
-                    .unwrap_or(ProcessId { pid: pid.as_raw_pid(), start_ticks: 0 }),
+                monitor: ProcessId::of(pid.as_raw_pid()).unwrap_or(ProcessId { pid: pid.as_raw_pid(), start_ticks: 0 }),
             },
             _lock: lock,
             run_dir,

@@ -99,8 +99,11 @@ fn processor(cpuinfo: &str) -> Processor {
 }
 
 fn memory(meminfo: &str) -> io::Result<MiB> {
-    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<i64>().ok());
-    kib.map(|kib| MiB(kib >> 10)).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no MemTotal in /proc/meminfo"))
+    let kib = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<i64>().ok());
+    kib.map(|kib| MiB(kib >> 10))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no MemTotal in /proc/meminfo"))
 }
 
 /// What an ordinary user could still write there.
@@ -168,7 +171,9 @@ mod tests {
 
     #[test]
     fn cores_are_counted_by_package() {
-        let thread = |package, core| format!("processor : 0\nmodel name\t: A B\nphysical id : {package}\ncore id : {core}\nflags\t: fpu vme\n\n");
+        let thread = |package, core| {
+            format!("processor : 0\nmodel name\t: A B\nphysical id : {package}\ncore id : {core}\nflags\t: fpu vme\n\n")
+        };
         let text: String = [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1)].map(|(p, c)| thread(p, c)).concat();
         let found = processor(&text);
         assert_eq!((found.model.as_str(), found.cores, found.flags.len()), ("A B", 4, 2));
@@ -189,7 +194,12 @@ mod tests {
     #[test]
     fn this_computer_is_plausible() {
         let dir = tempfile::tempdir().unwrap();
-        let known = |qemu: &str| Known { state_dir: dir.path().into(), qemu: qemu.into(), tier: Tier::Emulated, confined: false };
+        let known = |qemu: &str| Known {
+            state_dir: dir.path().into(),
+            qemu: qemu.into(),
+            tier: Tier::Emulated,
+            confined: false,
+        };
         match measure(&known(QEMU_PROGRAM)) {
             Ok(inventory) => inventory.check().unwrap(),
             Err(error) => eprintln!("not tried, there is no QEMU: {error}"),

@@ -135,7 +135,10 @@ impl QemuVmm {
         check_files(spec).map_err(|reason| refused(spec, reason))?;
         let longest = spec.machine().guest_socket();
         if longest.as_os_str().len() > MAX_SOCKET_PATH {
-            return Err(refused(spec, format!("{} is too long for a socket: choose a shorter state directory", longest.display())));
+            return Err(refused(
+                spec,
+                format!("{} is too long for a socket: choose a shorter state directory", longest.display()),
+            ));
         }
         let mut builder = fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(&spec.run_dir);
@@ -162,7 +165,11 @@ impl Vmm for QemuVmm {
         let machine = spec.machine();
         if let Some(live) = self.known(spec.partition).filter(|live| live.seen().is_live()) {
             let running = live.machine.generation;
-            return if live.machine == machine { Ok(()) } else { Err(VmmError::AlreadyRunning { partition: spec.partition, running }) };
+            return if live.machine == machine {
+                Ok(())
+            } else {
+                Err(VmmError::AlreadyRunning { partition: spec.partition, running })
+            };
         }
         let failed = |reason| VmmError::Start { partition: spec.partition, reason };
         let run_dir = RunDir::new(&spec.run_dir);
@@ -271,7 +278,8 @@ fn check_files(spec: &MachineSpec) -> Result<(), String> {
 /// QEMU would start nearly anything, and nothing would ever be heard of it.
 fn check_kernel(path: &Path) -> Result<(), String> {
     let mut start = Vec::new();
-    let read = fs::File::open(path).and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, 0x206), &mut start));
+    let read =
+        fs::File::open(path).and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, 0x206), &mut start));
     read.map_err(|error| format!("{}: {error}", path.display()))?;
     if start.starts_with(b"\x7fELF") || start.get(0x202..0x206) == Some(b"HdrS") {
         return Ok(());

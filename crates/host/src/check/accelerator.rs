@@ -74,7 +74,11 @@ fn run(qemu: &Path, accelerator: Accelerator, patience: Duration) -> io::Result<
     WORK.write(&kernel)?;
     let start = Instant::now();
     let mut command = Command::new(qemu);
-    command.args(probe_arguments(accelerator, &kernel)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(probe_arguments(accelerator, &kernel))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut qemu = Killed(command.spawn()?);
     match wait(&mut qemu.0, patience)? {
         Some(status) if status.code() == Some(WORK_DONE) => Ok(Tried::Done(start.elapsed())),
@@ -94,7 +98,8 @@ impl Drop for Killed {
 }
 
 fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<std::process::ExitStatus>> {
-    let held = rustix::process::pidfd_open(rustix::process::Pid::from_child(child), rustix::process::PidfdFlags::empty())?;
+    let held =
+        rustix::process::pidfd_open(rustix::process::Pid::from_child(child), rustix::process::PidfdFlags::empty())?;
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -81,14 +81,19 @@ pub fn kvm_device() -> Line {
 
 pub fn nested() -> Line {
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let has = |flag: &str| flags.lines().find(|l| l.starts_with("flags")).is_some_and(|l| l.split(' ').any(|f| f == flag));
+    let has =
+        |flag: &str| flags.lines().find(|l| l.starts_with("flags")).is_some_and(|l| l.split(' ').any(|f| f == flag));
     match (has("hypervisor"), has("vmx") || has("svm")) {
         (false, true) => line("virtualization", "real computer", "real, or nested and enabled"),
         (false, false) => line("virtualization", "not offered by the processor", "vmx or svm")
             .judged(Verdict::Warn, "enable virtualization in the firmware"),
-        (true, true) => line("virtualization", "this is itself a virtual machine, nested is on", "real, or nested and enabled"),
-        (true, false) => line("virtualization", "this is itself a virtual machine without vmx or svm", "real, or nested and enabled")
-            .judged(Verdict::Warn, "ask its provider for nested virtualization"),
+        (true, true) => {
+            line("virtualization", "this is itself a virtual machine, nested is on", "real, or nested and enabled")
+        }
+        (true, false) => {
+            line("virtualization", "this is itself a virtual machine without vmx or svm", "real, or nested and enabled")
+                .judged(Verdict::Warn, "ask its provider for nested virtualization")
+        }
     }
 }
 
@@ -109,10 +114,25 @@ pub fn control_groups(found: &Confinement) -> Line {
     }
 }
 
+/// The further wall around QEMU: what it can open should a guest take it over.
+pub fn landlock() -> Line {
+    let required = "version 4 or newer";
+    match crate::guard::sight::version() {
+        Some(version @ 4..) => line("landlock", format!("version {version}"), required),
+        Some(version) => line("landlock", format!("version {version}"), required)
+            .judged(Verdict::Warn, "a newer kernel (6.7) would also close the network to a QEMU that was taken over"),
+        None => line("landlock", "not in this kernel", required).judged(
+            Verdict::Warn,
+            "boot with lsm=landlock,... : it closes the file system to a QEMU that was taken over",
+        ),
+    }
+}
+
 pub fn memory() -> Line {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let mib = |key: &str| {
-        let value = meminfo.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let value =
+            meminfo.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         value.unwrap_or(0) >> 10
     };
     let line = line(
@@ -130,8 +150,11 @@ pub fn disk(state_dir: &Path) -> Line {
     let required = format!("{LEAST_DISK_GIB} GiB free");
     match inventory::free_disk(existing(state_dir)) {
         Ok(free) if free.0 >= LEAST_DISK_GIB => line("disk", format!("{free} free"), required),
-        Ok(free) => line("disk", format!("{free} free"), required).judged(Verdict::Fail, "make room, or choose another --state directory"),
-        Err(error) => line("disk", error.to_string(), required).judged(Verdict::Fail, "choose another --state directory"),
+        Ok(free) => line("disk", format!("{free} free"), required)
+            .judged(Verdict::Fail, "make room, or choose another --state directory"),
+        Err(error) => {
+            line("disk", error.to_string(), required).judged(Verdict::Fail, "choose another --state directory")
+        }
     }
 }
 
@@ -141,7 +164,10 @@ pub fn file_system(state_dir: &Path) -> Line {
     let directory = existing(state_dir);
     let kind = match rustix::fs::statfs(directory) {
         Ok(found) => found.f_type,
-        Err(error) => return line("file system", error.to_string(), required).judged(Verdict::Fail, "choose another --state directory"),
+        Err(error) => {
+            return line("file system", error.to_string(), required)
+                .judged(Verdict::Fail, "choose another --state directory");
+        }
     };
     let (name, verdict) = match kind & 0xffff_ffff {
         0xef53 => ("ext4", Verdict::Ok),
@@ -157,14 +183,17 @@ pub fn file_system(state_dir: &Path) -> Line {
     let line = line("file system", format!("{name}, under {}", directory.display()), required);
     match verdict {
         Verdict::Ok => line,
-        Verdict::Warn => line.judged(verdict, "make sure that it keeps what was synced, or choose another --state directory"),
+        Verdict::Warn => {
+            line.judged(verdict, "make sure that it keeps what was synced, or choose another --state directory")
+        }
         Verdict::Fail => line.judged(verdict, "what it holds does not last: choose another --state directory"),
     }
 }
 
 pub fn clock() -> Line {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-    let day = jiff::Timestamp::from_second(now).map_or_else(|_| format!("@{now}"), |at| at.strftime("%F %T UTC").to_string());
+    let day =
+        jiff::Timestamp::from_second(now).map_or_else(|_| format!("@{now}"), |at| at.strftime("%F %T UTC").to_string());
     let line = line("clock", day, "within 30 s of the market's");
     match now >= EARLIEST_NOW {
         true => line,
@@ -177,7 +206,11 @@ pub fn sleep() -> Line {
     let seconds = |clock| rustix::time::clock_gettime(clock).tv_sec;
     let awake = seconds(rustix::time::ClockId::Monotonic);
     let up = seconds(rustix::time::ClockId::Boottime);
-    let line = line("sleep", format!("up {} s, asleep {} s of them", up, (up - awake).max(0)), "does not sleep while it lends");
+    let line = line(
+        "sleep",
+        format!("up {} s, asleep {} s of them", up, (up - awake).max(0)),
+        "does not sleep while it lends",
+    );
     match up - awake > 1 {
         false => line,
         true => line.judged(Verdict::Warn, "sleep is not billed and ends leases early: keep it awake while it lends"),
@@ -189,7 +222,8 @@ pub fn network() -> Line {
     let required = "loopback works";
     match std::net::TcpListener::bind(("127.0.0.1", 0)) {
         Ok(_) => line("network", "a loopback port can be opened", required),
-        Err(error) => line("network", error.to_string(), required).judged(Verdict::Fail, "bring up the loopback interface: ip link set lo up"),
+        Err(error) => line("network", error.to_string(), required)
+            .judged(Verdict::Fail, "bring up the loopback interface: ip link set lo up"),
     }
 }
 
@@ -206,7 +240,9 @@ mod tests {
     #[test]
     fn an_old_or_absent_qemu_fails_and_says_what_to_do() {
         let version = |major, minor| Ok(QemuVersion { number: (major, minor), text: format!("{major}.{minor}") });
-        for (found, expected) in [(version(8, 2), Verdict::Ok), (version(10, 0), Verdict::Ok), (version(7, 2), Verdict::Fail)] {
+        for (found, expected) in
+            [(version(8, 2), Verdict::Ok), (version(10, 0), Verdict::Ok), (version(7, 2), Verdict::Fail)]
+        {
             assert_eq!(qemu(found).verdict, expected);
         }
         let absent = qemu(Err(io::ErrorKind::NotFound.into()));

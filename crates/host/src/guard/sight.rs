@@ -37,6 +37,16 @@ pub fn rules(order: &Order) -> Result<Option<OwnedFd>, RulesetError> {
     Ok(created.into())
 }
 
+/// The version of Landlock this kernel has; none if it has none.
+#[allow(unsafe_code, reason = "the version is asked for by the bare system call")]
+pub fn version() -> Option<i64> {
+    const ASK_VERSION: u32 = 1;
+    // SAFETY: a null rule set of no length is how the version is asked for.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, ASK_VERSION) };
+    (version > 0).then_some(version)
+}
+
 /// A QEMU of one's own, under `/opt/qemu/bin`, has its firmware beside that.
 fn prefix(program: &Path) -> Option<PathBuf> {
     let prefix = program.parent()?.parent()?;
@@ -59,7 +69,13 @@ mod tests {
 
     #[test]
     fn a_prefix_is_never_the_whole_computer() {
-        let table = [("/usr/bin/qemu", Some("/usr")), ("/opt/q/bin/qemu", Some("/opt/q")), ("/bin/qemu", None), ("/qemu", None), ("qemu", None)];
+        let table = [
+            ("/usr/bin/qemu", Some("/usr")),
+            ("/opt/q/bin/qemu", Some("/opt/q")),
+            ("/bin/qemu", None),
+            ("/qemu", None),
+            ("qemu", None),
+        ];
         for (program, expected) in table {
             assert_eq!(prefix(Path::new(program)), expected.map(PathBuf::from), "{program}");
         }

@@ -95,7 +95,9 @@ impl Monitor {
     /// Reading empties the ring: what was read is kept here, as much of it as the ring holds.
     async fn read_console(&self) {
         let arguments = json!({ "device": "console", "size": command_line::CONSOLE_BYTES, "format": "base64" });
-        let Ok(Value::String(text)) = self.qmp().execute("ringbuf-read", arguments, ANSWER_PATIENCE).await else { return };
+        let Ok(Value::String(text)) = self.qmp().execute("ringbuf-read", arguments, ANSWER_PATIENCE).await else {
+            return;
+        };
         let Ok(bytes) = data_encoding::BASE64.decode(text.as_bytes()) else { return };
         let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
         console.extend_from_slice(&bytes);
@@ -127,7 +129,9 @@ pub async fn adopt(machine: &Machine, changes: &watch::Sender<u64>) -> Result<Li
     let processes = match Processes::hold(&record) {
         Ok(processes) if processes.any() => processes,
         // The computer restarted, or all are dead and their numbers perhaps reused: kill nobody.
-        _ if record.uuid == machine.uuid => return Err(Observed::Exited(recorded(machine).unwrap_or(vanished(machine)))),
+        _ if record.uuid == machine.uuid => {
+            return Err(Observed::Exited(recorded(machine).unwrap_or(vanished(machine))));
+        }
         _ => return Err(remembered(machine)),
     };
     if (record.generation, record.uuid) != (machine.generation, machine.uuid) {
@@ -151,7 +155,13 @@ async fn spawn(machine: Machine, processes: Processes, qmp: Qmp, changes: &watch
     let (state, seen) = watch::channel(first);
     let monitor = Arc::new(Monitor { qmp: Mutex::new(qmp), console: Mutex::default() });
     let processes = Arc::new(processes);
-    let watcher = Watcher { machine: machine.clone(), processes: processes.clone(), monitor: monitor.clone(), state, changes: changes.clone() };
+    let watcher = Watcher {
+        machine: machine.clone(),
+        processes: processes.clone(),
+        monitor: monitor.clone(),
+        state,
+        changes: changes.clone(),
+    };
     let watcher = tokio::spawn(watcher.follow(hints)).abort_handle();
     Live { machine, processes, state: seen, monitor, watcher }
 }

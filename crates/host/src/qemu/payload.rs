@@ -58,7 +58,8 @@ impl Payload {
         let mut file = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0".to_vec();
         file.extend(words(&[1, BASE, ELF_HEADER as u32, 0, 0]));
         file.extend([ELF_HEADER as u16, PROGRAM_HEADER as u16, 2, 40, 0, 0].iter().flat_map(|half| half.to_le_bytes()));
-        let segment = |kind, at, address, len, flags, align| words(&[kind, at, address, address, len, len, flags, align]);
+        let segment =
+            |kind, at, address, len, flags, align| words(&[kind, at, address, address, len, len, flags, align]);
         file.extend(segment(1, code_at as u32, BASE, code.len() as u32, 7, 16));
         file.extend(segment(4, note_at as u32, 0, note.len() as u32, 4, 4));
         file.extend(note);
@@ -75,27 +76,27 @@ impl Payload {
             // mov edx, 0x3f8; mov al, 'a'; again: out dx, al; jmp again
             Self::Flood => b"\xba\xf8\x03\0\0\xb0a\xee\xeb\xfd".to_vec(),
             Self::Panic => [
-                b"\x31\xdb".as_slice(),                     // xor ebx, ebx: the slot
-                b"\x89\xd8\xc1\xe0\x0b",                    // next: mov eax, ebx; shl eax, 11
-                b"\x0d\0\0\0\x80\xba\xf8\x0c\0\0\xef",      // or eax, 1<<31; mov edx, 0xcf8; out dx, eax
-                b"\x83\xc2\x04\xed",                        // add edx, 4; in eax, dx
-                b"\x3d\x36\x1b\x11\0\x74\x08",              // cmp eax, pvpanic (1b36:0011); je found
-                b"\x43\x83\xfb\x20\x72\xdf\xeb\x17",        // inc ebx; cmp ebx, 32; jb next; jmp halt
-                b"\x89\xd8\xc1\xe0\x0b\x0d\x10\0\0\x80",    // found: eax = address of its register 0x10
+                b"\x31\xdb".as_slice(),                      // xor ebx, ebx: the slot
+                b"\x89\xd8\xc1\xe0\x0b",                     // next: mov eax, ebx; shl eax, 11
+                b"\x0d\0\0\0\x80\xba\xf8\x0c\0\0\xef",       // or eax, 1<<31; mov edx, 0xcf8; out dx, eax
+                b"\x83\xc2\x04\xed",                         // add edx, 4; in eax, dx
+                b"\x3d\x36\x1b\x11\0\x74\x08",               // cmp eax, pvpanic (1b36:0011); je found
+                b"\x43\x83\xfb\x20\x72\xdf\xeb\x17",         // inc ebx; cmp ebx, 32; jb next; jmp halt
+                b"\x89\xd8\xc1\xe0\x0b\x0d\x10\0\0\x80",     // found: eax = address of its register 0x10
                 b"\x83\xea\x04\xef\x83\xc2\x04\xed\x24\xf0", // read it: where its memory is
-                b"\xc6\0\x01\xf4\xeb\xfd",                  // mov byte [eax], 1; halt: hlt; jmp halt
+                b"\xc6\0\x01\xf4\xeb\xfd",                   // mov byte [eax], 1; halt: hlt; jmp halt
             ]
             .concat(),
             Self::Work { rounds } => [
-                b"\xbe".as_slice(),                         // mov esi, rounds
+                b"\xbe".as_slice(), // mov esi, rounds
                 &rounds.max(1).to_le_bytes(),
-                b"\xb9\x40\x42\x0f\0\x49\x75\xfd",          // round: mov ecx, 1000000; 1: dec ecx; jnz 1
-                b"\xb9\xe8\x03\0\0\xe6\x80\x49\x75\xfb",    // mov ecx, 1000; 2: out 0x80, al; dec ecx; jnz 2
-                b"\xbf\0\0\x40\0",                          // mov edi, 4 MiB
-                b"\x89\x37\x81\xc7\0\x10\0\0",              // 3: mov [edi], esi; add edi, 4096
-                b"\x81\xff\0\0\x40\x01\x72\xf0",            // cmp edi, 20 MiB; jb 3
-                b"\x4e\x75\xd6",                            // dec esi; jnz round
-                b"\xb0\x10\xba\xf4\0\0\0\xee\xf4\xeb\xfd",  // mov al, 0x10; mov edx, 0xf4; out dx, al; halt
+                b"\xb9\x40\x42\x0f\0\x49\x75\xfd", // round: mov ecx, 1000000; 1: dec ecx; jnz 1
+                b"\xb9\xe8\x03\0\0\xe6\x80\x49\x75\xfb", // mov ecx, 1000; 2: out 0x80, al; dec ecx; jnz 2
+                b"\xbf\0\0\x40\0",                 // mov edi, 4 MiB
+                b"\x89\x37\x81\xc7\0\x10\0\0",     // 3: mov [edi], esi; add edi, 4096
+                b"\x81\xff\0\0\x40\x01\x72\xf0",   // cmp edi, 20 MiB; jb 3
+                b"\x4e\x75\xd6",                   // dec esi; jnz round
+                b"\xb0\x10\xba\xf4\0\0\0\xee\xf4\xeb\xfd", // mov al, 0x10; mov edx, 0xf4; out dx, al; halt
             ]
             .concat(),
         }

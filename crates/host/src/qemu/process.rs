@@ -54,7 +54,8 @@ async fn read_answer(out: OwnedFd) -> Result<Answer, String> {
         }
         Ok(serde_json::from_str(&line)?)
     };
-    let answer: io::Result<Answer> = timeout(ANSWER_PATIENCE, reading).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+    let answer: io::Result<Answer> =
+        timeout(ANSWER_PATIENCE, reading).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
     answer.map_err(|error| format!("no answer from the guard: {error}"))
 }
 

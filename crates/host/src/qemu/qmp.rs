@@ -61,7 +61,9 @@ impl Qmp {
             }
             let (requests, inbox) = mpsc::channel(MAX_PENDING);
             let (hints_out, hints) = watch::channel(Hints::default());
-            tokio::spawn(Connection { lines, write, inbox, hints: hints_out, pending: HashMap::new(), last_id: 0 }.run());
+            tokio::spawn(
+                Connection { lines, write, inbox, hints: hints_out, pending: HashMap::new(), last_id: 0 }.run(),
+            );
             let qmp = Self { requests, hints };
             qmp.ask("qmp_capabilities", Value::Null).await?;
             Ok(qmp)
@@ -70,7 +72,12 @@ impl Qmp {
     }
 
     /// Asks and waits for the answer, at most `patience`.
-    pub async fn execute(&self, command: &'static str, arguments: Value, patience: Duration) -> Result<Value, QmpError> {
+    pub async fn execute(
+        &self,
+        command: &'static str,
+        arguments: Value,
+        patience: Duration,
+    ) -> Result<Value, QmpError> {
         timeout(patience, self.ask(command, arguments)).await.unwrap_or(Err(QmpError::Deadline))
     }
 

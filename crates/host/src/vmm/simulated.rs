@@ -90,7 +90,8 @@ impl SimulatedVmm {
 
     /// Ends what is past its deadline, as the guards would.
     pub fn tick(&self, now: Boottime) {
-        let due: Vec<_> = self.state().machines.values().filter(|m| m.stop_at <= now).map(|m| m.machine.partition).collect();
+        let due: Vec<_> =
+            self.state().machines.values().filter(|m| m.stop_at <= now).map(|m| m.machine.partition).collect();
         for partition in due {
             self.become_observed(partition, |m| Observed::Exited(exit(m, ExitCause::Deadline)));
         }
@@ -112,7 +113,11 @@ impl SimulatedVmm {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    fn faulty<T>(&self, operation: Operation, work: impl FnOnce(&mut State) -> Result<T, VmmError>) -> Result<T, VmmError> {
+    fn faulty<T>(
+        &self,
+        operation: Operation,
+        work: impl FnOnce(&mut State) -> Result<T, VmmError>,
+    ) -> Result<T, VmmError> {
         let mut state = self.state();
         let faults = state.faults.entry(operation).or_default();
         let fault = if faults.is_empty() { None } else { Some(faults.remove(0)) };
@@ -157,7 +162,11 @@ impl State {
         }
         if let Some(other) = self.machines.get(&partition).filter(|m| m.observed.is_live()) {
             let running = other.machine.generation;
-            return if other.machine == machine { Ok(()) } else { Err(VmmError::AlreadyRunning { partition, running }) };
+            return if other.machine == machine {
+                Ok(())
+            } else {
+                Err(VmmError::AlreadyRunning { partition, running })
+            };
         }
         let observed = Observed::Running {
             pid: 1,

@@ -89,7 +89,10 @@ async fn a_hanging_agent_does_not_keep_a_machine_past_its_end() {
     assert_eq!(exit.cause, ExitCause::Deadline);
     assert!(exit.at_boottime_us >= end_of_it.0);
     end(agent);
-    assert!(matches!(f.vmm.observe(&f.machine).await, Observed::Exited(r) if r == exit), "a later agent still learns it");
+    assert!(
+        matches!(f.vmm.observe(&f.machine).await, Observed::Exited(r) if r == exit),
+        "a later agent still learns it"
+    );
     f.wiped().await;
 }
 

@@ -170,10 +170,10 @@ pub fn status(pid: i32, key: &str) -> String {
 
 /// The numbers of a process's sockets that are open to a network.
 pub fn network_sockets(pid: i32) -> Vec<String> {
-    let tables = ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"].map(|name| {
-        fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default()
-    });
-    let known: Vec<&str> = tables.iter().flat_map(|t| t.lines().skip(1)).filter_map(|l| l.split_whitespace().nth(9)).collect();
+    let tables = ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"]
+        .map(|name| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default());
+    let known: Vec<&str> =
+        tables.iter().flat_map(|t| t.lines().skip(1)).filter_map(|l| l.split_whitespace().nth(9)).collect();
     let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
     let inodes = links.filter_map(|l| Some(l.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()));

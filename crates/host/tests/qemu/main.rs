@@ -22,13 +22,7 @@ fn cause(observed: &Observed) -> Option<ExitCause> {
 async fn what_runs_is_what_was_asked_for_and_may_do_nothing_else() {
     let f = Fixture::started(Payload::Halt).await;
     let (guard, monitor) = f.pids();
-    let expected = Observed::Running {
-        pid: monitor.pid,
-        uuid: f.spec.uuid,
-        generation: 5,
-        vcpus: 2,
-        memory: MiB(64),
-    };
+    let expected = Observed::Running { pid: monitor.pid, uuid: f.spec.uuid, generation: 5, vcpus: 2, memory: MiB(64) };
     assert_eq!(f.vmm.observe(&f.machine).await, expected);
 
     assert_eq!(status(monitor.pid, "Uid"), format!("{UID} {UID} {UID} {UID}"));

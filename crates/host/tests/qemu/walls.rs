@@ -30,13 +30,8 @@ fn in_its_place(script: &str, dir: &std::path::Path) -> ExitRecord {
     };
     run_dir.write_order(&order).unwrap();
     run_dir.write_deadline(in_seconds(60)).unwrap();
-    let mut guard = Command::new(guard_program())
-        .arg("guard")
-        .arg("--run-dir")
-        .arg(dir)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut guard =
+        Command::new(guard_program()).arg("guard").arg("--run-dir").arg(dir).stdout(Stdio::null()).spawn().unwrap();
     assert!(guard.wait().unwrap().success());
     run_dir.read_exit().unwrap()
 }
@@ -76,7 +71,10 @@ fn a_program_in_its_place_reaches_nothing() {
         ("mount", "mount -t tmpfs none /mnt".into()),
         ("a namespace with rights", "unshare -Ur true && unshare -Urm mount -t tmpfs none /mnt".into()),
     ];
-    let tries: String = attempts.iter().map(|(what, try_it)| format!("if ({try_it}) >/dev/null 2>&1; then echo 'REACHED {what}' >&2; fi\n")).collect();
+    let tries: String = attempts
+        .iter()
+        .map(|(what, try_it)| format!("if ({try_it}) >/dev/null 2>&1; then echo 'REACHED {what}' >&2; fi\n"))
+        .collect();
     let script = format!("{tries} cat <&100 >&2; cat /proc/self/fd/100 >&2; echo done >&2; exit 3");
     let start = Instant::now();
     let exit = in_its_place(&script, &inner);
@@ -93,7 +91,13 @@ fn a_program_in_its_place_reaches_nothing() {
 fn without_walls_the_same_would_be_reached() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    for attempt in ["cat /etc/passwd", "ls /proc", "kill -0 $PPID", &format!("echo x > /dev/tcp/127.0.0.1/{port}"), "ip link show up | grep ."] {
+    for attempt in [
+        "cat /etc/passwd",
+        "ls /proc",
+        "kill -0 $PPID",
+        &format!("echo x > /dev/tcp/127.0.0.1/{port}"),
+        "ip link show up | grep .",
+    ] {
         let status = Command::new("bash").args(["-c", attempt]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         assert!(status.unwrap().success(), "{attempt}");
     }

@@ -66,7 +66,12 @@ async fn a_bad_monitor_is_an_error_of_its_kind() {
         ("never asked", format!("{GREETING}\n{{\"return\": {{}}, \"id\": 7}}\n").into_bytes(), false, "Ended"),
         ("no id", format!("{GREETING}\n{{\"return\": {{}}}}\n").into_bytes(), false, "Ended"),
         ("id of no number", format!("{GREETING}\n{{\"return\": {{}}, \"id\": -1}}\n").into_bytes(), false, "Ended"),
-        ("refused", format!("{GREETING}\n{{\"error\": {{\"class\": \"X\"}}, \"id\": 1}}\n").into_bytes(), true, "Refused"),
+        (
+            "refused",
+            format!("{GREETING}\n{{\"error\": {{\"class\": \"X\"}}, \"id\": 1}}\n").into_bytes(),
+            true,
+            "Refused",
+        ),
     ];
     for (what, script, stay, expected) in table {
         let error = connect(script, stay).await.expect_err(what);
