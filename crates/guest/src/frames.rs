@@ -134,6 +134,7 @@ pub struct Decoder {
     skip: usize,
     manner: Manner,
     dropped_bytes: u64,
+    strangers: u64,
 }
 
 impl Decoder {
@@ -148,7 +149,7 @@ impl Decoder {
     }
 
     fn new(manner: Manner) -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0, skip: 0, manner, dropped_bytes: 0 }
+        Self { buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0, skip: 0, manner, dropped_bytes: 0, strangers: 0 }
     }
 
     /// Guest: from now on frames of `session` are let through, and those of others are not.
@@ -165,6 +166,11 @@ impl Decoder {
     /// How many bytes were thrown away because they were no frame for us.
     pub fn dropped_bytes(&self) -> u64 {
         self.dropped_bytes
+    }
+
+    /// How many frames of other sessions came.
+    pub fn strangers(&self) -> u64 {
+        self.strangers
     }
 
     /// Room to read into; never empty once [`Self::next`] has returned nothing.
@@ -200,6 +206,7 @@ impl Decoder {
             let Some(head) = self.find_header()? else { return Ok(None) };
             let whole = HEADER_BYTES + head.length as usize + TRAILER_BYTES;
             if !self.wanted(&head)? {
+                self.strangers += 1;
                 self.refuse(whole);
                 continue;
             }

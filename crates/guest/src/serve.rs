@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 use sublet_guest::frames::Decoder;
 
 /// In what place the program runs.
@@ -34,6 +35,8 @@ pub enum Ending {
 const ABSENT_MILLIS: i64 = 200;
 /// How often places of ended jobs are looked at.
 const CHORES_MILLIS: i64 = 500;
+/// How often such a host is told to begin anew; not in the first moments, when its Hello may follow.
+const TELL_LOST_EVERY: Duration = Duration::from_millis(200);
 /// Reads from the host before the jobs have their turn.
 const READS_A_TURN: usize = 32;
 
@@ -50,6 +53,7 @@ pub fn serve(fd: OwnedFd, table: &mut Table) -> io::Result<Ending> {
         outbox: Outbox::default(),
         absent: false,
         strangers: 0,
+        told_lost: Instant::now(),
     };
     let ending = turn.run(table);
     table.detach_all();
@@ -64,8 +68,9 @@ struct Turn {
     outbox: Outbox,
     /// Nobody has the other end of the port open.
     absent: bool,
-    /// Bytes dropped so far; a host that does not know it must begin anew is told when more are.
+    /// Frames of unknown sessions so far: a host that speaks to an earlier life of this program.
     strangers: u64,
+    told_lost: Instant,
 }
 
 /// What a descriptor in the poll set belongs to.
@@ -201,11 +206,12 @@ impl Turn {
                 After::PowerOff => return After::PowerOff,
             }
         }
-        let dropped = self.decoder.dropped_bytes();
-        if dropped > self.strangers + sublet_guest::frames::FILLER_BYTES as u64 && !self.outbox.in_session() {
+        let strangers = self.decoder.strangers();
+        if strangers > self.strangers && !self.outbox.in_session() && self.told_lost.elapsed() > TELL_LOST_EVERY {
             self.outbox.send_lost();
+            self.told_lost = Instant::now();
         }
-        self.strangers = dropped;
+        self.strangers = strangers;
         After::Nothing
     }
 

@@ -408,6 +408,28 @@ fn any_cut_is_survived_and_no_old_byte_reaches_a_job() {
 }
 
 #[test]
+fn a_program_started_anew_says_so() {
+    let mut guest = Guest::start();
+    guest.session = 99;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    guest.socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let mut said = Vec::new();
+    let mut bytes = vec![0; 1 << 20];
+    // A host that believes in a session speaks; zeros and a frame of session 0 come back.
+    while said.len() < FILLER_BYTES + frames::HEADER_BYTES {
+        assert!(Instant::now() < deadline, "not told");
+        guest.send(4, kind::PING, 0, b"there?");
+        let count = guest.socket.read(&mut bytes).unwrap_or(0);
+        said.extend_from_slice(&bytes[..count]);
+    }
+    let mut lost = Vec::new();
+    frames::write(&mut lost, 0, 0, kind::LOST, 0, &[]);
+    assert!(said.windows(lost.len()).any(|window| window == lost));
+    guest.socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(guest.hello(100).identity, None);
+}
+
+#[test]
 fn garbage_is_survived() {
     let mut guest = Guest::ready();
     let mut state = 88172645463325252u64;
