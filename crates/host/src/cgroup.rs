@@ -87,13 +87,24 @@ impl ControlGroups {
     /// Makes the partition's group with its limits. One that is there already gets the limits.
     pub fn create(&self, partition: &str, limits: &Limits) -> io::Result<Group> {
         let group = self.group(partition);
-        for place in &group.places {
-            make_dir(&place.root)?;
-        }
+        let make = || {
+            self.prepare_host()?;
+            group.places.iter().try_for_each(|place| make_dir(&place.root))
+        };
+        // Another host of this computer may just have removed the empty group above ours.
+        make().or_else(|error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) })?;
         group.set_cpu(limits.cpu)?;
         group.set_memory(limits.memory_bytes)?;
         group.set_pids(limits.pids)?;
         Ok(group)
+    }
+
+    /// Removes the host's own groups where no partition is left in them.
+    pub fn forget_host(&self) {
+        for place in self.below(&[&self.host]).into_iter().chain(self.below(&[])) {
+            // One that is not empty refuses, as it should.
+            let _ = fs::remove_dir(&place.root);
+        }
     }
 
     /// Names the partition's group; nothing is touched.

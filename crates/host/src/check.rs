@@ -89,6 +89,9 @@ pub fn check(options: &CheckOptions) -> Report {
         lines::sleep(),
         lines::network(),
     ];
+    if let Confinement::Confined(groups) = &confinement {
+        groups.forget_host();
+    }
     Report {
         lines,
         tier: match choice.accelerator {

@@ -237,6 +237,9 @@ impl Vmm for QemuVmm {
             let removed = removed.unwrap_or_else(|e| Err(io::Error::other(e)));
             removed.map_err(|source| system(format!("free the limits of {}", machine.partition), source))?;
         }
+        if let Confinement::Confined(groups) = &self.config.confinement {
+            groups.forget_host();
+        }
         match fs::remove_dir_all(&machine.run_dir) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(system(format!("remove {}", machine.run_dir.display()), e));

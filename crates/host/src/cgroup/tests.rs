@@ -89,7 +89,8 @@ fn a_quarter_of_a_core_stays_a_quarter() {
     let give_up = Instant::now() + Duration::from_secs(60);
     loop {
         let (from, used) = (Instant::now(), group.usage().unwrap().cpu_nanoseconds);
-        std::thread::sleep(Duration::from_secs(1));
+        // A window may cut one period at each end and begin with a burst: long enough for both.
+        std::thread::sleep(Duration::from_secs(2));
         let used = group.usage().unwrap().cpu_nanoseconds - used;
         let percent = used as f64 / from.elapsed().as_nanos() as f64 * 100.0;
         assert!(percent <= 30.0, "used {percent:.1} % of a core, allowed 25");
@@ -103,7 +104,6 @@ fn a_quarter_of_a_core_stays_a_quarter() {
     drop(busy);
     group.remove(Duration::from_secs(5)).unwrap();
     assert!(!group.exists());
-    for place in groups.below(&[&name]) {
-        fs::remove_dir(&place.root).unwrap();
-    }
+    groups.forget_host();
+    assert!(groups.below(&[&name]).iter().all(|place| !place.root.exists()));
 }
