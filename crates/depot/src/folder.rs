@@ -91,7 +91,8 @@ impl Depot {
     }
 
     /// Takes a recipe's output in: copies each file by its digest, then signs what they make up.
-    /// Until the manifest stands, nothing of it shows; the same output again changes nothing.
+    /// Until the manifest stands, nothing of it shows; the same output again changes nothing, and
+    /// another output of the same version gets a version of its own.
     pub fn add(&self, output: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<Added, DepotError> {
         let recipe = Recipe::read(output)?;
         self.sweep();
@@ -109,14 +110,19 @@ impl Depot {
         let too_odd = |reason| DepotError::BadRecipe { path: Recipe::path_in(output), reason };
         manifest.check().map_err(too_odd)?;
 
-        let path = self.manifest_path(&manifest);
-        if let Ok((signed, before)) = self.read_manifest(&path) {
+        // A version never means two things: markets refuse that, and leases rely on it. What was
+        // built again and differs becomes `12.11-1+2`, then `+3`.
+        let version = manifest.version.clone();
+        let mut path = self.manifest_path(&manifest);
+        for attempt in 2.. {
+            let Ok((signed, before)) = self.read_manifest(&path) else { break };
             // Keeping the older date keeps the digest, by which leases and catalogues know it.
-            let same = ImageManifest { created_at: before.created_at, ..manifest.clone() } == before;
-            if same {
+            if (ImageManifest { created_at: before.created_at, ..manifest.clone() }) == before {
                 return Ok(Added { signed, manifest: before, known: true });
             }
             manifest.created_at = manifest.created_at.max(before.created_at + 1);
+            manifest.version = format!("{version}+{attempt}");
+            path = self.manifest_path(&manifest);
         }
         let signed = Signed::sign(&manifest, &self.key)?;
         let text =

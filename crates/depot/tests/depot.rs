@@ -175,7 +175,15 @@ fn the_same_output_again_changes_nothing_and_another_one_is_newer() {
     recipe_output(&f.temp.path().join("out"), b"another kernel");
     let newer = f.depot.add(&f.temp.path().join("out"), &mut |_| {}).unwrap();
     assert!(!newer.known && newer.manifest.created_at > f.added.manifest.created_at);
-    assert_eq!(f.depot.list().unwrap(), [newer.signed]);
+    assert_eq!(newer.manifest.reference(), "tiny@1.0-1+2", "a version never means two things");
+    assert!(f.depot.add(&f.temp.path().join("out"), &mut |_| {}).unwrap().known);
+    recipe_output(&f.temp.path().join("out"), b"a third");
+    let third = f.depot.add(&f.temp.path().join("out"), &mut |_| {}).unwrap();
+    assert_eq!(third.manifest.version, "1.0-1+3");
+    recipe_output(&f.temp.path().join("out"), &kernel());
+    assert_eq!(f.depot.add(&f.temp.path().join("out"), &mut |_| {}).unwrap().signed, f.added.signed);
+    let list: Vec<_> = f.depot.list().unwrap().iter().map(|signed| signed.read().unwrap().version).collect();
+    assert_eq!(list, ["1.0-1+2", "1.0-1+3", "1.0-1"]);
     assert!(f.depot.blob_path(kernel_digest(&f)).is_file(), "a lease may still need the older blob");
 }
 
