@@ -137,7 +137,7 @@ async fn run_recipe(program: &Path, output: &Path, guest: &Path) -> anyhow::Resu
         return Ok(());
     }
     if std::io::stderr().is_terminal() {
-        last.iter().for_each(|line| output::say(line));
+        last.iter().for_each(output::say);
     }
     anyhow::bail!("the recipe {} failed ({status}): its last words are above", program.display())
 }
