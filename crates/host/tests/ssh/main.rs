@@ -132,6 +132,11 @@ async fn every_wrong_key_is_refused_with_its_reason() {
     }
     let done = house.ssh_with(&keys.issue("right", Some(&good())), "lease_z", &[], &["true"], b"").await;
     assert!(done.err().contains("no lease lease_z on this host"), "{}", done.err());
+    // As `sublet` itself calls it: quiet, and asking nothing.
+    let attackers = keys.issue("quiet", Some(&Cert { ca: "attacker", ..good() }));
+    let quiet = ["-o", "BatchMode=yes", "-o", "LogLevel=ERROR"];
+    let done = house.ssh_with(&attackers, "lease_a", &quiet, &["true"], b"").await;
+    assert!(done.err().contains("unknown authority"), "{}", done.err());
     let password = ["-o", "PubkeyAuthentication=no", "-o", "PreferredAuthentications=password"];
     let done = house.ssh(&password, &["echo in"], b"").await;
     assert!(done.code() == 255 && done.err().contains("Permission denied"), "{}", done.err());

@@ -140,20 +140,13 @@ impl House {
 
     fn command(&self, key: &Path, user: &str, options: &[&str]) -> Command {
         let mut command = Command::new("ssh");
-        command.args([
-            "-F",
-            "none",
-            "-o",
-            "PasswordAuthentication=no",
-            "-o",
-            "IdentitiesOnly=yes",
-            "-o",
-            "IdentityAgent=none",
-        ]);
+        // What comes first counts, so a test's own options do.
+        command.args(["-F", "none"]).args(options);
+        command.args(["-o", "PasswordAuthentication=no", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]);
         command.args(["-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=sublet", "-o", "LogLevel=INFO"]);
         command.arg("-o").arg(format!("UserKnownHostsFile={}", self.keys.path("known").display()));
         command.arg("-i").arg(key).arg("-p").arg(self.port.to_string());
-        command.args(options).arg(format!("{user}@127.0.0.1"));
+        command.arg(format!("{user}@127.0.0.1"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
