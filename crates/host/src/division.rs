@@ -3,6 +3,7 @@
 use crate::qemu::memory_overhead;
 use crate::store::{Store, StoreError};
 use std::collections::BTreeSet;
+use sublet_model::account::check_name;
 use sublet_model::host::Inventory;
 use sublet_model::ids::PartitionId;
 use sublet_model::offer::Conditions;
@@ -41,7 +42,7 @@ pub enum DivisionError {
     #[error("the conditions can't be offered: {0}")]
     Conditions(String),
     /// A name.
-    #[error("{0:?} can't be a partition's name: 1 to 40 letters, digits and inner hyphens, each name once")]
+    #[error("{0:?} can't be a partition's name: use 1 to 63 of a-z, 0-9 and -, not at an end, each name once")]
     Name(String),
     /// No such partition.
     #[error("there is no partition {0:?} here; `sublet host status` names them")]
@@ -121,13 +122,6 @@ pub fn evenly(inventory: &Inventory, keep: Resources, count: usize) -> Result<Ve
     Ok(names.map(|name| Asked { name, profile, lendable: true }).collect())
 }
 
-fn check_name(name: &str) -> bool {
-    (1..=40).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
 fn check(inventory: &Inventory, lending: &Lending) -> Result<(), DivisionError> {
     let has = inventory.resources();
     if !Resources::ZERO.fits(lending.keep) || !lending.keep.fits(has) {
@@ -139,7 +133,7 @@ fn check(inventory: &Inventory, lending: &Lending) -> Result<(), DivisionError> 
     lending.conditions.check().map_err(DivisionError::Conditions)?;
     let mut names = BTreeSet::new();
     for asked in &lending.partitions {
-        if !check_name(&asked.name) || !names.insert(&asked.name) {
+        if check_name(&asked.name).is_err() || !names.insert(&asked.name) {
             return Err(DivisionError::Name(asked.name.chars().take(64).collect()));
         }
         let named = |source| DivisionError::Profile { name: asked.name.clone(), source };

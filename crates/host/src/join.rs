@@ -2,6 +2,7 @@
 
 use crate::store::{Identity, Store, StoreError};
 use std::path::PathBuf;
+use sublet_model::account::check_name;
 use sublet_model::host::Inventory;
 use sublet_wire::client::{Client, ClientError};
 use sublet_wire::join::JoinToken;
@@ -43,7 +44,7 @@ pub enum JoinError {
         market: String,
     },
     /// Its name.
-    #[error("{0:?} can't be a host's name: 1 to 63 letters, digits and inner hyphens")]
+    #[error("{0}")]
     Name(String),
     /// What it has.
     #[error("{0}")]
@@ -65,9 +66,7 @@ pub async fn join(options: &JoinOptions) -> Result<Joined, JoinError> {
     if let Some(known) = store.identity()? {
         return Err(JoinError::Already { host: known.host.to_string(), market: known.market });
     }
-    if !is_name(&options.name) {
-        return Err(JoinError::Name(options.name.chars().take(64).collect()));
-    }
+    check_name(&options.name).map_err(JoinError::Name)?;
     options.inventory.check().map_err(JoinError::Inventory)?;
     let keys = store.keys()?;
     let client = Client::new(&options.market, Some(options.token.secret.clone()), options.token.fingerprint)?;
@@ -92,22 +91,4 @@ pub async fn join(options: &JoinOptions) -> Result<Joined, JoinError> {
     };
     store.enrol(&identity)?;
     Ok(Joined { identity, ssh_host_key: keys.ssh_public })
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=63).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_name;
-
-    #[test]
-    fn names_are_plain_words() {
-        assert!(["a", "box-1", "X"].into_iter().all(is_name));
-        assert!(!["", "-a", "a-", "a b", "ä", "a/b", "a\n", &"a".repeat(64)].into_iter().any(is_name));
-    }
 }

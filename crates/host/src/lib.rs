@@ -21,4 +21,6 @@ pub mod check;
 pub mod inventory;
 
 #[cfg(test)]
+extern crate self as sublet_host;
+#[cfg(test)]
 mod fixtures;

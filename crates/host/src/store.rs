@@ -215,6 +215,12 @@ impl Store {
         self.lock().query_row("pragma data_version", [], |row| row.get(0)).map_err(failed)
     }
 
+    /// Has every write fail, as on a disk that takes none: for tests.
+    #[cfg(test)]
+    pub(crate) fn forbid_writes(&self, forbidden: bool) {
+        self.lock().pragma_update(None, "query_only", forbidden).expect("a setting of the connection");
+    }
+
     fn lock(&self) -> MutexGuard<'_, Connection> {
         // A panic in between has rolled its transaction back: the connection is sound.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)

@@ -82,7 +82,8 @@ impl<V: Vmm> Door for AgentDoor<V> {
 
     fn event(&self, key: &LeaseKey, event: SessionEvent) {
         let matters = match &event {
-            SessionEvent::Authenticated | SessionEvent::Left { .. } => true,
+            SessionEvent::Authenticated => true,
+            SessionEvent::Left { .. } => false,
             SessionEvent::Opened { only, .. } | SessionEvent::Exited { only, .. } => *only,
             SessionEvent::Closed { remaining } => *remaining == 0,
         };
@@ -101,9 +102,9 @@ async fn record<V: Vmm>(shared: Arc<Shared<V>>, mut heard: mpsc::Receiver<(Lease
             SessionEvent::Authenticated => shared.client_came(partition, key.generation).await,
             SessionEvent::Opened { job, .. } => shared.job_started(partition, key.generation, job).await,
             SessionEvent::Exited { .. } => shared.first_job_ended(partition, key.generation).await,
-            SessionEvent::Left { .. } | SessionEvent::Closed { .. } => {
-                shared.client_left(partition, key.generation).await;
-            }
+            SessionEvent::Closed { .. } => shared.client_left(partition),
+            // Not let through: that the connection closes is what counts.
+            SessionEvent::Left { .. } => {}
         }
     }
 }

@@ -16,30 +16,22 @@ fn ready(store: &Store, partition: PartitionId, generation: u64) -> Result<Optio
 }
 
 impl<V: Vmm> Shared<V> {
-    /// A client has authenticated: it is there, and nobody waits for it any more.
+    /// A client has authenticated, perhaps before its guest is ready.
     pub async fn client_came(self: &Arc<Self>, partition: PartitionId, generation: u64) {
+        super::worker::slot(self, partition).present.send_replace(Some(generation));
         let came = self.db(move |store| {
-            let Some(run) = ready(store, partition, generation)? else { return Ok(false) };
-            if run.vanished_boot_us.is_some() {
-                store.vanished(&run, None)?;
-            }
-            if !run.contacted {
-                store.contacted(&run)?;
-            }
-            Ok(!run.contacted || run.vanished_boot_us.is_some())
+            let run = ready(store, partition, generation)?.filter(|run| !run.contacted);
+            run.map_or(Ok(false), |run| store.contacted(&run).map(|()| true))
         });
         self.settle(partition, came.await);
+        super::worker::slot(self, partition).wake();
     }
 
-    /// The last session of a client has ended.
-    pub async fn client_left(self: &Arc<Self>, partition: PartitionId, generation: u64) {
-        let now = Now::read();
-        let left = self.db(move |store| {
-            let run = ready(store, partition, generation)?.filter(|run| run.wanted.one_shot);
-            let Some(run) = run.filter(|run| run.vanished_boot_us.is_none()) else { return Ok(false) };
-            store.vanished(&run, Some(now.boot_us)).map(|()| true)
-        });
-        self.settle(partition, left.await);
+    /// The last connection of a client has ended.
+    pub fn client_left(self: &Arc<Self>, partition: PartitionId) {
+        let slot = super::worker::slot(self, partition);
+        slot.present.send_replace(None);
+        slot.wake();
     }
 
     /// The first job of a life runs.

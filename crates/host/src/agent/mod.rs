@@ -154,3 +154,6 @@ async fn adopt<V: Vmm>(shared: &Arc<Shared<V>>) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

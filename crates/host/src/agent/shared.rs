@@ -54,6 +54,8 @@ pub struct Slot {
     pub guest: watch::Sender<Option<Linked>>,
     /// Of which generation the end is told, and the end itself, in words, once it came.
     ended: Mutex<Option<(u64, watch::Sender<Option<String>>)>>,
+    /// The generation whose client has a connection open.
+    pub present: watch::Sender<Option<u64>>,
     /// Whether its worker has looked at it since the agent started.
     pub looked: watch::Sender<bool>,
     pub(super) worker: Mutex<Option<tokio::task::AbortHandle>>,
@@ -191,6 +193,7 @@ impl<V: Vmm> Shared<V> {
             if let Some(worker) = Self::lock(&slot.worker).take() {
                 worker.abort();
             }
+            slot.guest.send_replace(None);
         }
     }
 

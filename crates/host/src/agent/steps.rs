@@ -93,9 +93,12 @@ impl<V: Vmm> Shared<V> {
                 Ok(())
             }
             Step::Stop { partition, reason } => self.stop(partition, reason).await,
-            Step::SayGone { partition, generation, reason } => {
-                let detail = reason.map(|_| "the owner does not lend this partition any more");
-                self.db(move |store| store.never_ran(partition, generation, reason, detail)).await
+            Step::SayGone { partition, generation, why } => {
+                if let Some((_, words)) = &why {
+                    tracing::warn!(%partition, generation, why = words, "never runs here");
+                }
+                let (reason, words) = why.unzip();
+                self.db(move |store| store.never_ran(partition, generation, reason, words.as_deref())).await
             }
             Step::Acknowledge { partition, generation } => {
                 self.db(move |store| {

@@ -291,6 +291,9 @@ impl<V: Vmm> Worker<V> {
         }
         self.watched = Some(run.generation);
         self.slot.looked.send_replace(true);
+        if self.note_client(&run).await? {
+            return Ok(Next::Now);
+        }
         let stop_at = meter::stop_at(&run, 0);
         if self.told != Some(stop_at) {
             self.shared.vmm.set_deadline(&machine, stop_at).await?;
@@ -309,6 +312,28 @@ impl<V: Vmm> Worker<V> {
             _ = self.changed.changed() => {}
         }
         Ok(Next::Now)
+    }
+
+    /// Records whether the client is there: a one-shot lease does not outlive it for long. True if
+    /// that was news.
+    async fn note_client(&self, run: &Run) -> Result<bool, StepError> {
+        let here = *self.slot.present.borrow() == Some(run.generation);
+        let contact = here && !run.contacted;
+        let vanished = run.wanted.one_shot && here == run.vanished_boot_us.is_some();
+        if !contact && !vanished {
+            return Ok(false);
+        }
+        let (run, now) = (run.clone(), Now::read());
+        self.shared
+            .db(move |store| {
+                if contact {
+                    store.contacted(&run)?;
+                }
+                if vanished { store.vanished(&run, (!here).then_some(now.boot_us)) } else { Ok(()) }
+            })
+            .await?;
+        self.shared.tell();
+        Ok(true)
     }
 
     /// Stops the machine, writes the last receipt, wipes, and says gone.
