@@ -9,7 +9,6 @@ use crate::vmm::{
     Accelerator, Boottime, ExitRecord, Machine, MachineSpec, Observed, SimulatedVmm, Usage, Vmm, VmmError,
 };
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -158,21 +157,23 @@ impl Market {
     }
 }
 
-fn problem(kind: Kind, status: StatusCode) -> Response {
+fn problem(kind: Kind, status: u16) -> Response {
     let problem = Problem {
         kind: kind.urn(),
-        status: status.as_u16(),
+        status,
         title: kind.word().into(),
         detail: kind.word().into(),
         advice: None,
         request_id: None,
         unfit: Vec::new(),
     };
-    (status, Json(problem)).into_response()
+    let mut response = Json(problem).into_response();
+    *response.status_mut() = status.try_into().unwrap();
+    response
 }
 
 fn away() -> Response {
-    problem(Kind::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
+    problem(Kind::Unavailable, 503)
 }
 
 async fn challenge(State(market): State<Market>) -> Response {
@@ -191,7 +192,7 @@ async fn open_session(
         return away();
     }
     if book.refuses || !proven || request.last_session != book.session {
-        return problem(Kind::SessionRefused, StatusCode::CONFLICT);
+        return problem(Kind::SessionRefused, 409);
     }
     book.session += 1;
     (book.mac_key, book.seq) = (random_bytes(), 0);
@@ -213,7 +214,7 @@ async fn take_sync(State(market): State<Market>, request: Request) -> Response {
         }
         let proven = mac::holds(&book.mac_key, session, seq, &body, &mac);
         if book.refuses || session != book.session || seq <= book.seq || !proven {
-            return problem(Kind::SessionRefused, StatusCode::CONFLICT);
+            return problem(Kind::SessionRefused, 409);
         }
         book.seq = seq;
         let request: SyncRequest = serde_json::from_slice(&body).unwrap();
@@ -225,7 +226,7 @@ async fn take_sync(State(market): State<Market>, request: Request) -> Response {
     }
     let book = market.book();
     if session != book.session {
-        return problem(Kind::SessionRefused, StatusCode::CONFLICT);
+        return problem(Kind::SessionRefused, 409);
     }
     if book.cut { away() } else { Json(book.answer()).into_response() }
 }
@@ -234,7 +235,7 @@ async fn blob(Path(digest): Path<String>) -> Response {
     if digest == Sha256Digest::of(KERNEL).to_string() {
         return KERNEL.into_response();
     }
-    StatusCode::NOT_FOUND.into_response()
+    problem(Kind::NotFound, 404)
 }
 
 impl Book {
