@@ -22,7 +22,6 @@ fn signed(
 ) -> Certificate {
     let user = new_key();
     let mut builder = Builder::new(vec![1; 16], user.public_key().key_data().clone(), time.0, time.1).unwrap();
-    builder.cert_type(CertType::User).unwrap();
     for principal in principals {
         builder.valid_principal(*principal).unwrap();
     }
@@ -30,6 +29,8 @@ fn signed(
         builder.all_principals_valid().unwrap();
     }
     change(&mut builder);
+    // A type is set once: the one that `change` chose stands.
+    let _ = builder.cert_type(CertType::User);
     builder.sign(authority).unwrap()
 }
 
