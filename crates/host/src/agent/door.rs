@@ -81,6 +81,11 @@ impl<V: Vmm> Door for AgentDoor<V> {
     }
 
     fn event(&self, key: &LeaseKey, event: SessionEvent) {
+        match &event {
+            SessionEvent::Opened { only: true, .. } => self.shared.serves_only_job(key, true),
+            SessionEvent::Left { .. } => self.shared.serves_only_job(key, false),
+            _ => {}
+        }
         let matters = match &event {
             SessionEvent::Authenticated => true,
             SessionEvent::Left { .. } => false,

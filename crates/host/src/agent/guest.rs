@@ -130,20 +130,25 @@ async fn keep<V: Vmm>(
     }
 }
 
-/// Returns once the first job of a one-shot lease has ended and that was recorded.
+/// Ends a one-shot lease whose job ended while no session served it: its client went, the agent was
+/// started anew, or the link broke. Never returns.
 async fn ask_after_job<V: Vmm>(shared: &Arc<Shared<V>>, run: &Run, link: &GuestLink) {
-    if !run.wanted.one_shot {
-        return std::future::pending().await;
-    }
     let partition = run.partition;
     loop {
-        let job = shared.db(move |store| Ok(store.live_run(partition)?.and_then(|run| run.job))).await;
-        if let Ok(Some(job)) = job
+        let mut now = None;
+        if run.wanted.one_shot && !shared.is_only_job_served(run) {
+            now = shared.db(move |store| store.live_run(partition)).await.ok().flatten();
+        }
+        let job = now.filter(|now| now.generation == run.generation).and_then(|now| now.job);
+        if let Some(job) = job
             && let Ok(jobs) = link.jobs().await
-            && let Some(state) = jobs.into_iter().find(|state| state.job == job)
-            && state.ended.is_some()
+            && !shared.is_only_job_served(run)
         {
-            shared.first_job_ended(partition, run.generation).await;
+            // What the guest does not know never started: the link broke on the way.
+            let runs = jobs.iter().any(|state| state.job == job && state.ended.is_none());
+            if !runs {
+                shared.first_job_ended(partition, run.generation).await;
+            }
         }
         tokio::time::sleep(ASK_AFTER_JOB_EVERY).await;
     }

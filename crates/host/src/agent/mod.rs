@@ -80,6 +80,7 @@ impl<V: Vmm> Agent<V> {
             news: watch::Sender::new(0),
             plan: tokio::sync::Mutex::new(None),
             slots: Mutex::new(BTreeMap::new()),
+            served: Mutex::default(),
             refusals: Mutex::new(BTreeMap::new()),
         });
         let mut tasks = JoinSet::new();

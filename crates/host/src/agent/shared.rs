@@ -4,9 +4,10 @@ use crate::guest_link::GuestLink;
 use crate::images::Cache;
 use crate::meter::{self, Now};
 use crate::reconcile::{Life, Policy, Seen};
+use crate::ssh::LeaseKey;
 use crate::store::{Identity, Keys, Run, Stage, Store, StoreError};
 use crate::vmm::{Accelerator, Vmm};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -120,6 +121,8 @@ pub struct Shared<V> {
     /// The newest plan, none before the first; held while one is carried out.
     pub plan: tokio::sync::Mutex<Option<Vec<Wanted>>>,
     pub(super) slots: Mutex<BTreeMap<PartitionId, Arc<Slot>>>,
+    /// Leases whose one job is served by a session: that session says when it has ended.
+    pub(super) served: Mutex<BTreeSet<LeaseKey>>,
     pub(super) refusals: Mutex<BTreeMap<PartitionId, String>>,
 }
 
@@ -195,6 +198,18 @@ impl<V: Vmm> Shared<V> {
             }
             slot.guest.send_replace(None);
         }
+    }
+
+    /// A session begins, or ceases, to serve the one job of a one-shot lease.
+    pub(super) fn serves_only_job(&self, lease: &LeaseKey, now: bool) {
+        let mut served = Self::lock(&self.served);
+        let _ = if now { served.insert(lease.clone()) } else { served.remove(lease) };
+    }
+
+    /// Whether a session serves the one job of this life: then its output may still be on its way.
+    pub(super) fn is_only_job_served(&self, run: &Run) -> bool {
+        let key = LeaseKey { lease: run.lease().to_string(), generation: run.generation };
+        Self::lock(&self.served).contains(&key)
     }
 
     /// A partition's slot, if it has one.

@@ -89,7 +89,8 @@ pub enum SessionEvent {
         /// How.
         status: Status,
     },
-    /// The client went while the one job of its one-shot lease runs; the job goes on.
+    /// Nobody serves the one job of a one-shot lease any more: its client went, or the link to the
+    /// guest did. The job may go on, or may never have started.
     Left {
         /// Which.
         job: String,

@@ -2,7 +2,7 @@
 
 use super::inbox::Inbox;
 use super::server::{Connection, FINISH_WITHIN, SshServer, ended};
-use super::{Admission, Door, SessionEvent};
+use super::{Admission, Door, LeaseKey, SessionEvent};
 use crate::guest_link::{
     Command, Exec, ExecRequest, GuestLink, LinkError, Output, Pty, Refusal as GuestRefusal, Status,
 };
@@ -101,6 +101,7 @@ impl<D: Door> Work<D> {
         };
         // Told before, so that a job is never started of which the agent does not know.
         self.tell(SessionEvent::Opened { job: job.clone(), only });
+        let served = only.then(|| Served { server: Arc::clone(&self.server), lease: self.tenant.key.clone(), job: job.clone() });
         let exec = tokio::select! {
             exec = link.exec(&request) => exec,
             reason = ended(&self.tenant) => return Some(End::LeaseOver(reason)),
@@ -127,7 +128,7 @@ impl<D: Door> Work<D> {
             }
             End::ClientGone if only => {
                 let _ = control.close(true).await;
-                self.tell(SessionEvent::Left { job: job.clone() });
+                drop(served);
                 if let Some(status) = outlive(link, &job).await {
                     self.tell(SessionEvent::Exited { job, only, status });
                 }
@@ -246,6 +247,20 @@ impl<D: Door> Work<D> {
         };
         // Messages without window; only a connection that is stuck holds them up.
         let _ = timeout(Duration::from_secs(10), last).await;
+    }
+}
+
+/// The one job of a one-shot lease, while a session serves it. However that ends, the agent hears of
+/// it: from then on it asks the guest itself.
+struct Served<D: Door> {
+    server: Arc<SshServer<D>>,
+    lease: LeaseKey,
+    job: String,
+}
+
+impl<D: Door> Drop for Served<D> {
+    fn drop(&mut self) {
+        self.server.door().event(&self.lease, SessionEvent::Left { job: std::mem::take(&mut self.job) });
     }
 }
 

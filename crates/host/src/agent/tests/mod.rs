@@ -313,6 +313,7 @@ async fn a_one_shot_lease_ends_with_its_job_or_without_its_client() {
     let job = link.exec(&line("last", "sleep 0.3")).await.unwrap();
     door.event(&key(1, 3), SessionEvent::Opened { job: "last".into(), only: true });
     job.control.close(true).await.unwrap();
+    door.event(&key(1, 3), SessionEvent::Left { job: "last".into() });
     door.event(&key(1, 3), SessionEvent::Closed { remaining: 0 });
     let observed = world.market.until_gone(1, 3).await;
     assert_eq!((reason(observed.phase), observed.detail.as_deref()), (Some(EndReason::Released), Some("its job ended")));
@@ -325,6 +326,36 @@ async fn a_one_shot_lease_ends_with_its_job_or_without_its_client() {
     tokio::time::sleep(Duration::from_millis(1800)).await;
     assert!(world.store.live_run(partition(1)).unwrap().unwrap().vanished_boot_us.is_none());
     world.market.until_ready(1, 4).await;
+    record.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agent_asks_after_the_one_job_only_while_no_session_serves_it() {
+    let world = World::started().await;
+    let (door, record) = AgentDoor::new(world.shared());
+    let record = tokio::spawn(record);
+    let long = |run: &mut sublet_wire::sync::Run| (run.one_shot, run.release_after_disconnect) = (true, Seconds(600));
+    // Its job has ended, and its session still hands the client the last of its output.
+    world.market.grant(1, 1, long);
+    door.event(&key(1, 1), SessionEvent::Authenticated);
+    world.market.until_ready(1, 1).await;
+    let link = door.link(&key(1, 1)).await.unwrap();
+    door.event(&key(1, 1), SessionEvent::Opened { job: "only".into(), only: true });
+    let job = link.exec(&line("only", "exit 5")).await.unwrap();
+    job.control.wait().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    world.market.until_ready(1, 1).await;
+    assert!(world.store.live_run(partition(1)).unwrap().unwrap().stage == crate::store::Stage::Ready);
+    door.event(&key(1, 1), SessionEvent::Left { job: "only".into() });
+    assert_eq!(reason(world.market.until_gone(1, 1).await.phase), Some(EndReason::Released));
+
+    // The link broke before its job was started.
+    world.market.grant(1, 2, long);
+    door.event(&key(1, 2), SessionEvent::Authenticated);
+    world.market.until_ready(1, 2).await;
+    door.event(&key(1, 2), SessionEvent::Opened { job: "never".into(), only: true });
+    door.event(&key(1, 2), SessionEvent::Left { job: "never".into() });
+    assert_eq!(reason(world.market.until_gone(1, 2).await.phase), Some(EndReason::Released));
     record.abort();
 }
 

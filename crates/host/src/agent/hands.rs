@@ -1,0 +1,184 @@
+//! What the steps of a life do to disk and machines, and in which order, without waiting for
+//! anybody: the agent does it on real clocks and a real disk, a simulation on its own.
+
+use crate::meter::{self, Now};
+use crate::partition::Ending;
+use crate::reconcile::Step;
+use crate::store::{NewReceipt, Run, Store, StoreError};
+use crate::vmm::{Machine, Vmm, VmmError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::Path;
+use sublet_model::identity::SecretKey;
+use sublet_model::ids::PartitionId;
+use sublet_model::partition::Allocation;
+use uuid::Uuid;
+
+/// Why a step failed. Nothing is lost by it: it is done again.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// What had to be kept could not be.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A machine did not do as it was told.
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
+}
+
+/// The store, used where blocking does no harm.
+pub trait Disk: Sync {
+    /// Does some work on it.
+    fn db<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send;
+}
+
+/// Disk and machines of one computer.
+#[derive(Debug)]
+pub struct Hands<'a, D, V> {
+    /// What is known for certain.
+    pub disk: &'a D,
+    /// What runs partitions.
+    pub vmm: &'a V,
+    /// Signs receipts.
+    pub key: &'a SecretKey,
+    /// The state directory.
+    pub state: &'a Path,
+    /// The user of the first partition; the others follow.
+    pub first_uid: u32,
+}
+
+impl<D: Disk, V: Vmm> Hands<'_, D, V> {
+    /// The machine of a life.
+    pub async fn machine(&self, run: &Run) -> Result<Machine, StepError> {
+        let (partition, first) = (run.partition, self.first_uid);
+        let place = self.disk.db(move |store| store.place(partition, first, super::users::exists)).await?;
+        let run_dir = super::shared::run_dir(self.state, place.number);
+        Ok(Machine { partition, generation: run.generation, uuid: run.uuid, run_dir })
+    }
+
+    /// What a life is entitled to.
+    pub async fn applied(&self, run: &Run) -> Result<Allocation, StepError> {
+        let partition = run.partition;
+        let applied = self.disk.db(move |store| Ok(store.applied()?.get(&partition).copied())).await?;
+        let missing = || StoreError::Unreadable { attempt: "read what was applied", problem: "it is missing".into() };
+        applied.filter(|a| a.generation == run.generation).ok_or_else(|| missing().into())
+    }
+
+    /// Records an ending. Where that can't be done the machine is stopped all the same.
+    pub async fn end(&self, run: &Run, ending: &Ending) -> Result<(), StepError> {
+        let (record, kept) = (run.clone(), ending.clone());
+        let recorded = self
+            .disk
+            .db(move |store| store.stopping(&record, kept.reason, kept.detail.as_deref(), kept.metered))
+            .await;
+        if let Err(error) = recorded {
+            let machine = self.machine(run).await?;
+            self.vmm.stop(&machine).await?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Stops the machine, writes the last receipt, wipes, and only then records that it is gone.
+    pub async fn stop(&self, run: &Run) -> Result<(), StepError> {
+        let machine = self.machine(run).await?;
+        let used = self.vmm.usage(&machine).await.map_or(0, |u| (u.cpu_nanoseconds / 1_000_000) as i64);
+        let exit = self.vmm.stop(&machine).await?;
+        tracing::debug!(partition = %run.partition, ?exit, "stopped");
+        let receipt = NewReceipt {
+            lease: run.lease(),
+            generation: run.generation,
+            seconds: run.metered,
+            cpu_used_ms: used,
+            last: true,
+        };
+        let key = self.key.clone();
+        self.disk.db(move |store| store.add_receipt(&receipt, &key)).await?;
+        self.vmm.wipe(&machine).await?;
+        let run = run.clone();
+        Ok(self.disk.db(move |store| store.ended(&run)).await?)
+    }
+}
+
+/// What came of carrying a plan out.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Which wishes are refused, and why.
+    pub refusals: BTreeMap<PartitionId, String>,
+    /// Whether anything was done.
+    pub changed: bool,
+    /// In which partitions something is to do now.
+    pub touched: BTreeSet<PartitionId>,
+    /// The last step that failed.
+    pub failed: Option<StoreError>,
+}
+
+/// Does what [`crate::reconcile`] says, one dull step after the other. Once one has failed, what
+/// would start something is not done any more.
+pub fn carry_out(steps: Vec<Step>, mut take: impl FnMut(&Step) -> Result<(), StoreError>) -> Carried {
+    let mut carried = Carried::default();
+    for step in steps {
+        if let Step::Refuse { partition, why } = step {
+            carried.refusals.insert(partition, why);
+            continue;
+        }
+        if carried.failed.is_some() && matches!(step, Step::Begin { .. } | Step::Apply { .. }) {
+            continue;
+        }
+        match take(&step) {
+            Ok(()) => carried.changed = true,
+            Err(error) => {
+                tracing::error!(%error, "a step failed; what would start after it is not done");
+                carried.failed = Some(error);
+                // A stop may have been recorded before: its machine is looked at all the same.
+                if !matches!(step, Step::Stop { .. }) {
+                    continue;
+                }
+            }
+        }
+        if let Step::Begin { partition, .. } | Step::Extend { partition, .. } | Step::Stop { partition, .. } = step {
+            carried.touched.insert(partition);
+        }
+    }
+    carried
+}
+
+/// Records one step. `uuid` is of the machine, should one begin.
+pub fn take(store: &Store, step: &Step, boot_id: &str, now: &Now, uuid: Uuid) -> Result<(), StoreError> {
+    match step {
+        Step::Apply { partition, allocation } => {
+            tracing::info!(%partition, generation = allocation.generation, resources = %allocation.resources, "applied");
+            store.apply(*partition, allocation)
+        }
+        Step::Begin { partition, generation, run } => {
+            tracing::info!(%partition, generation, lease = %run.lease, "begins");
+            store.begin(*partition, *generation, run, uuid)
+        }
+        Step::Extend { partition, term, paid } => match store.live_run(*partition)? {
+            Some(run) => store.extend(&run, *term, *paid),
+            None => Ok(()),
+        },
+        Step::Stop { partition, reason } => {
+            tracing::info!(%partition, ?reason, "stops");
+            match store.live_run(*partition)? {
+                Some(run) => store.stopping(&run, *reason, None, meter::seconds(&run, boot_id, now.mono_us)),
+                None => Ok(()),
+            }
+        }
+        Step::SayGone { partition, generation, why } => {
+            if let Some((_, words)) = why {
+                tracing::warn!(%partition, generation, why = words, "never runs here");
+            }
+            let (reason, words) = why.as_ref().map(|(reason, words)| (*reason, words.as_str())).unzip();
+            store.never_ran(*partition, *generation, reason, words)
+        }
+        Step::Acknowledge { partition, generation } => {
+            store.acknowledge_gone(*partition, *generation)?;
+            store.prune()
+        }
+        // Said by whoever carries the plan out.
+        Step::Refuse { .. } => Ok(()),
+    }
+}
