@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// Version of the schema: a newer one is not opened.
 const SCHEMA: i64 = 1;
+/// What is tried by whoever opens one.
+const OPEN: &str = "open the host's store";
 /// Longest path of a state directory: its sockets must fit into 107 bytes.
 const LONGEST_PATH_BYTES: usize = 80;
 
@@ -159,9 +161,29 @@ impl Store {
         // Made by us first, for SQLite would let others read it.
         let options = File::options().create(true).append(true).mode(0o600).to_owned();
         options.open(path).map_err(|source| StoreError::File { attempt: "open", path: path.to_owned(), source })?;
-        let failed = StoreError::of("open the host's store");
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
+        let connection = Connection::open_with_flags(path, flags).map_err(StoreError::of(OPEN))?;
+        Self::set_up(connection, path)
+    }
+
+    /// A store that is gone when it is dropped: for simulations.
+    pub fn in_memory() -> Result<Self> {
+        let connection = Connection::open_in_memory().map_err(StoreError::of(OPEN))?;
+        let state = PathBuf::from("memory");
+        Ok(Self { connection: Arc::new(Mutex::new(Self::set_up(connection, &state)?)), state: Arc::new(state) })
+    }
+
+    /// Writes all that is in it, as of this moment, into a new state directory: for simulations of
+    /// disks that were copied.
+    pub fn copy_to(&self, state: &Path) -> Result<Self> {
+        private_dir(state)?;
+        let copy = state.join("host.sqlite");
+        self.lock().execute("vacuum into ?1", [copy.to_string_lossy()]).map_err(StoreError::of("copy the store"))?;
+        Self::open(state)
+    }
+
+    fn set_up(mut connection: Connection, path: &Path) -> Result<Connection> {
+        let failed = StoreError::of(OPEN);
         connection.busy_timeout(Duration::from_secs(5)).map_err(&failed)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(&failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(&failed)?;
@@ -215,9 +237,8 @@ impl Store {
         self.lock().query_row("pragma data_version", [], |row| row.get(0)).map_err(failed)
     }
 
-    /// Has every write fail, as on a disk that takes none: for tests.
-    #[cfg(test)]
-    pub(crate) fn forbid_writes(&self, forbidden: bool) {
+    /// Has every write fail, as on a disk that takes none: for tests and simulations.
+    pub fn forbid_writes(&self, forbidden: bool) {
         self.lock().pragma_update(None, "query_only", forbidden).expect("a setting of the connection");
     }
 

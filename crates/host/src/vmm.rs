@@ -7,7 +7,7 @@
 mod simulated;
 
 pub use crate::guard::record::{Boottime, ExitCause, ExitRecord};
-pub use simulated::{Operation, SimulatedVmm};
+pub use simulated::{Moment, Operation, SimulatedVmm};
 
 use std::future::Future;
 use std::path::PathBuf;

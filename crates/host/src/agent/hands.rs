@@ -1,10 +1,10 @@
 //! What the steps of a life do to disk and machines, and in which order, without waiting for
 //! anybody: the agent does it on real clocks and a real disk, a simulation on its own.
 
-use crate::meter::{self, Now};
+use crate::meter::{self, Now, RECEIPT_EVERY};
 use crate::partition::Ending;
 use crate::reconcile::Step;
-use crate::store::{NewReceipt, Run, Store, StoreError};
+use crate::store::{NewReceipt, Run, Stage, Store, StoreError};
 use crate::vmm::{Machine, Vmm, VmmError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -12,6 +12,7 @@ use std::path::Path;
 use sublet_model::identity::SecretKey;
 use sublet_model::ids::PartitionId;
 use sublet_model::partition::Allocation;
+use sublet_model::units::Seconds;
 use uuid::Uuid;
 
 /// Why a step failed. Nothing is lost by it: it is done again.
@@ -32,6 +33,15 @@ pub trait Disk: Sync {
         &self,
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> impl Future<Output = Result<T, StoreError>> + Send;
+}
+
+impl<V: Vmm> Disk for super::shared::Shared<V> {
+    async fn db<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        Self::db(self, work).await
+    }
 }
 
 /// Disk and machines of one computer.
@@ -181,4 +191,43 @@ pub fn take(store: &Store, step: &Step, boot_id: &str, now: &Now, uuid: Uuid) ->
         // Said by whoever carries the plan out.
         Step::Refuse { .. } => Ok(()),
     }
+}
+
+/// Keeps the meters of what is in use durably. Answers those of which a receipt is due.
+pub fn keep_meters(store: &Store, boot_id: &str, now: &Now) -> Result<Vec<(Run, Seconds)>, StoreError> {
+    let meters = metered(store, boot_id, now)?;
+    if !meters.is_empty() {
+        store.progress(&meters)?;
+    }
+    let mut due = Vec::new();
+    for (run, seconds) in meters {
+        let receipted = store.chain_end(run.lease())?.map(|end| end.seconds);
+        if meter::receipt_is_due(receipted, seconds, store.waiting_receipts(run.lease())?) {
+            due.push((run, seconds));
+        }
+    }
+    Ok(due)
+}
+
+/// A new session begins: what was used until now is receipted, but for what is hardly anything.
+pub fn receipt_session_change(store: &Store, boot_id: &str, now: &Now, key: &SecretKey) -> Result<(), StoreError> {
+    for (run, seconds) in metered(store, boot_id, now)? {
+        if seconds < RECEIPT_EVERY {
+            continue;
+        }
+        let (lease, generation) = (run.lease(), run.generation);
+        store.add_receipt(&NewReceipt { lease, generation, seconds, cpu_used_ms: 0, last: false }, key)?;
+    }
+    Ok(())
+}
+
+/// Every life in use, with what its meter shows.
+fn metered(store: &Store, boot_id: &str, now: &Now) -> Result<Vec<(Run, Seconds)>, StoreError> {
+    let ready = store.live_runs()?.into_iter().filter(|run| run.stage == Stage::Ready);
+    Ok(ready
+        .map(|run| {
+            let seconds = meter::seconds(&run, boot_id, now.mono_us);
+            (run, seconds)
+        })
+        .collect())
 }

@@ -14,6 +14,7 @@
 
 mod door;
 mod guest;
+pub mod hands;
 mod leases;
 mod run;
 mod shared;

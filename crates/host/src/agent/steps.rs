@@ -1,9 +1,11 @@
 //! Does what [`reconcile`] says, one dull step after the other.
 
+use super::hands::{self, carry_out};
 use super::shared::Shared;
 use super::worker;
+use crate::meter::Now;
 use crate::reconcile::{Step, reconcile, without_plan};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::vmm::Vmm;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,30 +32,19 @@ impl<V: Vmm> Shared<V> {
         let (division, seen) = self.db(|store| Ok((store.division()?, Self::seen(store)?))).await?;
         let policy = self.policy(&division);
         let steps = plan.map_or_else(|| without_plan(&seen, &policy), |plan| reconcile(plan, &seen, &policy));
-        let mut refusals = BTreeMap::new();
-        let (mut unsound, mut changed) = (None, false);
-        for step in steps {
-            if let Step::Refuse { partition, why } = step {
-                refusals.insert(partition, why);
-                continue;
-            }
-            let starts = matches!(step, Step::Begin { .. } | Step::Apply { .. });
-            if unsound.is_some() && starts {
-                continue;
-            }
-            match self.take(step).await {
-                Ok(()) => changed = true,
-                Err(error) => {
-                    tracing::error!(%error, "a step failed; what would start after it is not done");
-                    unsound = Some(error);
-                }
-            }
+        let (boot_id, now) = (self.boot_id.clone(), Now::read());
+        let taken = move |store: &Store| {
+            Ok(carry_out(steps, |step| hands::take(store, step, &boot_id, &now, Uuid::now_v7())))
+        };
+        let carried = self.db(taken).await?;
+        for partition in carried.touched {
+            worker::slot(self, partition).wake();
         }
-        self.say_refusals(refusals);
-        if changed {
+        self.say_refusals(carried.refusals);
+        if carried.changed {
             self.tell();
         }
-        unsound.map_or(Ok(()), Err)
+        carried.failed.map_or(Ok(()), Err)
     }
 
     fn say_refusals(&self, refusals: BTreeMap<PartitionId, String>) {
@@ -71,47 +62,6 @@ impl<V: Vmm> Shared<V> {
         }
     }
 
-    async fn take(self: &Arc<Self>, step: Step) -> Result<(), StoreError> {
-        match step {
-            Step::Apply { partition, allocation } => {
-                tracing::info!(%partition, generation = allocation.generation, resources = %allocation.resources, "applied");
-                self.db(move |store| store.apply(partition, &allocation)).await
-            }
-            Step::Begin { partition, generation, run } => {
-                tracing::info!(%partition, generation, lease = %run.lease, "begins");
-                self.db(move |store| store.begin(partition, generation, &run, Uuid::now_v7())).await?;
-                worker::slot(self, partition).wake();
-                Ok(())
-            }
-            Step::Extend { partition, term, paid } => {
-                let extend = move |store: &crate::store::Store| match store.live_run(partition)? {
-                    Some(run) => store.extend(&run, term, paid),
-                    None => Ok(()),
-                };
-                self.db(extend).await?;
-                worker::slot(self, partition).wake();
-                Ok(())
-            }
-            Step::Stop { partition, reason } => self.stop(partition, reason).await,
-            Step::SayGone { partition, generation, why } => {
-                if let Some((_, words)) = &why {
-                    tracing::warn!(%partition, generation, why = words, "never runs here");
-                }
-                let (reason, words) = why.unzip();
-                self.db(move |store| store.never_ran(partition, generation, reason, words.as_deref())).await
-            }
-            Step::Acknowledge { partition, generation } => {
-                self.db(move |store| {
-                    store.acknowledge_gone(partition, generation)?;
-                    store.prune()
-                })
-                .await
-            }
-            // Said before.
-            Step::Refuse { .. } => Ok(()),
-        }
-    }
-
     /// Ends every partition because the computer, or its owner, is about to go.
     pub(super) async fn stop_all(self: &Arc<Self>) -> Result<(), StoreError> {
         for run in self.db(crate::store::Store::live_runs).await? {
@@ -122,17 +72,9 @@ impl<V: Vmm> Shared<V> {
     }
 
     async fn stop(self: &Arc<Self>, partition: PartitionId, reason: Option<EndReason>) -> Result<(), StoreError> {
-        tracing::info!(%partition, ?reason, "stops");
-        let boot_id = self.boot_id.clone();
-        let now = crate::meter::Now::read();
-        let stop = move |store: &crate::store::Store| match store.live_run(partition)? {
-            Some(run) => {
-                let metered = crate::meter::seconds(&run, &boot_id, now.mono_us);
-                store.stopping(&run, reason, None, metered)
-            }
-            None => Ok(()),
-        };
-        let outcome = self.db(stop).await;
+        let (boot_id, now) = (self.boot_id.clone(), Now::read());
+        let step = Step::Stop { partition, reason };
+        let outcome = self.db(move |store| hands::take(store, &step, &boot_id, &now, Uuid::nil())).await;
         worker::slot(self, partition).wake();
         outcome
     }

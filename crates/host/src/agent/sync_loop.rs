@@ -1,9 +1,10 @@
 //! Speaks with the market: one call at a time, held by the market while there is no news, given
 //! up and made again at once when there is news here.
 
+use super::hands;
 use super::shared::Shared;
-use crate::meter::{Now, RECEIPT_EVERY};
-use crate::store::{NewReceipt, Stage, StoreError};
+use crate::meter::Now;
+use crate::store::StoreError;
 use crate::sync::{self, Live};
 use crate::terms::check_image;
 use crate::vmm::Vmm;
@@ -122,19 +123,7 @@ impl<V: Vmm> SyncLoop<V> {
     async fn receipt_session_change(&self) -> Result<(), StoreError> {
         let (boot_id, now) = (self.shared.boot_id.clone(), Now::read());
         let key = self.shared.keys.identity.clone();
-        self.shared
-            .db(move |store| {
-                for run in store.live_runs()?.into_iter().filter(|run| run.stage == Stage::Ready) {
-                    let seconds = crate::meter::seconds(&run, &boot_id, now.mono_us);
-                    if seconds < RECEIPT_EVERY {
-                        continue;
-                    }
-                    let (lease, generation) = (run.lease(), run.generation);
-                    store.add_receipt(&NewReceipt { lease, generation, seconds, cpu_used_ms: 0, last: false }, &key)?;
-                }
-                Ok(())
-            })
-            .await
+        self.shared.db(move |store| hands::receipt_session_change(store, &boot_id, &now, &key)).await
     }
 
     async fn request(&self) -> Result<SyncRequest, StoreError> {

@@ -1,12 +1,12 @@
 //! What happens by itself: meters are kept, receipts are written, the owner's words are noticed.
 
+use super::hands::keep_meters;
 use super::shared::Shared;
-use crate::meter::{self, KEPT_EVERY, Now};
-use crate::store::{NewReceipt, Run, Stage, StoreError};
+use crate::meter::{KEPT_EVERY, Now};
+use crate::store::{NewReceipt, Run, StoreError};
 use crate::vmm::{Machine, Vmm};
 use std::sync::Arc;
 use std::time::Duration;
-use sublet_model::units::Seconds;
 
 /// How often the owner's commands are looked for.
 const LOOK_FOR_OWNER_EVERY: Duration = Duration::from_millis(100);
@@ -25,27 +25,7 @@ pub async fn meters<V: Vmm>(shared: Arc<Shared<V>>) {
 
 async fn keep<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<(), StoreError> {
     let (boot_id, now) = (shared.boot_id.clone(), Now::read());
-    let metered = move |run: Run| {
-        let seconds = meter::seconds(&run, &boot_id, now.mono_us);
-        (run, seconds)
-    };
-    let due = shared
-        .db(move |store| {
-            let ready = store.live_runs()?.into_iter().filter(|run| run.stage == Stage::Ready);
-            let meters: Vec<(Run, Seconds)> = ready.map(metered).collect();
-            if !meters.is_empty() {
-                store.progress(&meters)?;
-            }
-            let mut due = Vec::new();
-            for (run, seconds) in meters {
-                let receipted = store.chain_end(run.lease())?.map(|end| end.seconds);
-                if meter::receipt_is_due(receipted, seconds, store.waiting_receipts(run.lease())?) {
-                    due.push((run, seconds));
-                }
-            }
-            Ok(due)
-        })
-        .await?;
+    let due = shared.db(move |store| keep_meters(store, &boot_id, &now)).await?;
     for (run, seconds) in due {
         let cpu_used_ms = used(shared, &run).await;
         let (lease, generation) = (run.lease(), run.generation);

@@ -39,6 +39,17 @@ pub struct SimulatedVmm {
     changes: watch::Sender<u64>,
 }
 
+/// A moment of a computer, as the records of exits name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// CLOCK_MONOTONIC, in microseconds.
+    pub mono_us: i64,
+    /// CLOCK_BOOTTIME, in microseconds.
+    pub boot_us: i64,
+    /// Which start of the computer.
+    pub boot_id: String,
+}
+
 #[derive(Debug, Default)]
 struct State {
     prepared: HashSet<PartitionId>,
@@ -46,6 +57,8 @@ struct State {
     faults: HashMap<Operation, Vec<Fault>>,
     /// The most that ever ran at once for one partition would be two: kept to be checked.
     started: Vec<(PartitionId, u64)>,
+    /// The moment that it is; none: the computer's own clocks say.
+    now: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -75,17 +88,17 @@ impl SimulatedVmm {
 
     /// The guest's kernel dies.
     pub fn panic(&self, partition: PartitionId) {
-        self.become_observed(partition, |_| Observed::Panicked);
+        self.become_observed(partition, |_, _| Observed::Panicked);
     }
 
     /// The guest ends itself.
     pub fn shut_down(&self, partition: PartitionId) {
-        self.become_observed(partition, |_| Observed::ShutDown);
+        self.become_observed(partition, |_, _| Observed::ShutDown);
     }
 
     /// The monitor is killed.
     pub fn kill(&self, partition: PartitionId) {
-        self.become_observed(partition, |m| Observed::Exited(exit(m, ExitCause::Signalled { signal: 9 })));
+        self.exits(partition, ExitCause::Signalled { signal: 9 });
     }
 
     /// Ends what is past its deadline, as the guards would.
@@ -93,8 +106,36 @@ impl SimulatedVmm {
         let due: Vec<_> =
             self.state().machines.values().filter(|m| m.stop_at <= now).map(|m| m.machine.partition).collect();
         for partition in due {
-            self.become_observed(partition, |m| Observed::Exited(exit(m, ExitCause::Deadline)));
+            self.exits(partition, ExitCause::Deadline);
         }
+    }
+
+    /// From here on it is this moment, whatever the computer's own clocks say.
+    pub fn set_now(&self, now: Moment) {
+        self.state().now = Some(now);
+    }
+
+    /// The computer loses its power: what ran runs no more, and nobody saw how it ended.
+    pub fn power_off(&self) {
+        let live: Vec<_> =
+            self.state().machines.values().filter(|m| m.observed.is_live()).map(|m| m.machine.partition).collect();
+        for partition in live {
+            self.exits(partition, ExitCause::Vanished);
+        }
+    }
+
+    /// Of which machines there is a trace: partition, generation, and whether it is live.
+    pub fn traces(&self) -> Vec<(PartitionId, u64, bool)> {
+        let state = self.state();
+        let traces = state.machines.values().map(|m| (m.machine.partition, m.machine.generation, m.observed.is_live()));
+        let mut traces: Vec<_> = traces.collect();
+        traces.sort_unstable();
+        traces
+    }
+
+    /// What a machine was told to be; none if there is no trace of it.
+    pub fn spec(&self, partition: PartitionId) -> Option<MachineSpec> {
+        self.state().machines.get(&partition).map(|m| m.spec.clone())
     }
 
     /// Every start there was, in order.
@@ -106,10 +147,17 @@ impl SimulatedVmm {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn become_observed(&self, partition: PartitionId, next: impl Fn(&Machine) -> Observed) {
-        if let Some(m) = self.state().machines.get_mut(&partition).filter(|m| m.observed.is_live()) {
-            m.observed = next(&m.machine);
+    fn exits(&self, partition: PartitionId, cause: ExitCause) {
+        self.become_observed(partition, |machine, now| Observed::Exited(exit(machine, cause.clone(), now)));
+    }
+
+    fn become_observed(&self, partition: PartitionId, next: impl Fn(&Machine, Option<&Moment>) -> Observed) {
+        let mut state = self.state();
+        let now = state.now.clone();
+        if let Some(m) = state.machines.get_mut(&partition).filter(|m| m.observed.is_live()) {
+            m.observed = next(&m.machine, now.as_ref());
         }
+        drop(state);
         self.changes.send_modify(|count| *count += 1);
     }
 
@@ -133,14 +181,20 @@ impl SimulatedVmm {
     }
 }
 
-fn exit(machine: &Machine, cause: ExitCause) -> ExitRecord {
+fn exit(machine: &Machine, cause: ExitCause, now: Option<&Moment>) -> ExitRecord {
+    let clocks = || Moment {
+        mono_us: monotonic_micros(),
+        boot_us: Boottime::now().0,
+        boot_id: boot_id().unwrap_or_default(),
+    };
+    let Moment { mono_us, boot_us, boot_id } = now.cloned().unwrap_or_else(clocks);
     ExitRecord {
         generation: machine.generation,
         uuid: machine.uuid,
         cause,
-        at_monotonic_us: monotonic_micros(),
-        at_boottime_us: Boottime::now().0,
-        boot_id: boot_id().unwrap_or_default(),
+        at_monotonic_us: mono_us,
+        at_boottime_us: boot_us,
+        boot_id,
         said: String::new(),
     }
 }
@@ -213,9 +267,10 @@ impl Vmm for SimulatedVmm {
 
     async fn stop(&self, machine: &Machine) -> Result<Option<ExitRecord>, VmmError> {
         let stopped = self.faulty(Operation::Stop, |state| {
+            let now = state.now.clone();
             let Some(found) = state.find(machine) else { return Ok(None) };
             if found.observed.is_live() {
-                found.observed = Observed::Exited(exit(machine, ExitCause::Stopped));
+                found.observed = Observed::Exited(exit(machine, ExitCause::Stopped, now.as_ref()));
             }
             match &found.observed {
                 Observed::Exited(record) => Ok(Some(record.clone())),
