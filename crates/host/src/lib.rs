@@ -3,6 +3,7 @@
 pub mod guest_link;
 pub mod ssh;
 pub mod cgroup;
+pub mod console;
 pub mod guard;
 pub mod qemu;
 pub mod vmm;
