@@ -2,13 +2,14 @@
 //! again. What is decided stands in [`crate::partition`], with the diagram of a life.
 
 use super::guest;
-use super::shared::{Shared, Slot, run_dir};
+use super::hands::{Hands, StepError};
+use super::shared::{Shared, Slot};
+use crate::console::telling;
 use crate::guest_link::GuestLink;
 use crate::images::Fetched;
 use crate::meter::{self, Now};
 use crate::partition::{Ending, Look, due, ending_by_clock, ending_of};
-use crate::store::{NewReceipt, Run, Stage, StoreError};
-use crate::sync::plain;
+use crate::store::{Run, Stage};
 use crate::terms::check_image;
 use crate::vmm::{Boottime, Machine, MachineSpec, Observed, Vmm, VmmError};
 use futures_util::FutureExt;
@@ -34,15 +35,6 @@ enum Next {
     Now,
     /// Nothing, until somebody wakes the worker.
     Rest,
-}
-
-/// Why a step failed. Nothing is lost by it: it is done again.
-#[derive(Debug, thiserror::Error)]
-enum StepError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Vmm(#[from] VmmError),
 }
 
 struct Worker<V: Vmm> {
@@ -341,22 +333,8 @@ impl<V: Vmm> Worker<V> {
         let why = run.reason.map_or("it was ended by the market or released", EndReason::explanation);
         self.slot.say_end(run.generation, format!("{} has ended: {why}", run.lease()));
         self.let_go();
-        let machine = self.machine(&run).await?;
-        let used = self.shared.vmm.usage(&machine).await.map_or(0, |u| (u.cpu_nanoseconds / 1_000_000) as i64);
-        let exit = self.shared.vmm.stop(&machine).await?;
-        tracing::debug!(partition = %run.partition, ?exit, "stopped");
-        let receipt = NewReceipt {
-            lease: run.lease(),
-            generation: run.generation,
-            seconds: run.metered,
-            cpu_used_ms: used,
-            last: true,
-        };
-        let key = self.shared.keys.identity.clone();
-        self.shared.db(move |store| store.add_receipt(&receipt, &key)).await?;
-        self.shared.vmm.wipe(&machine).await?;
+        self.hands().stop(&run).await?;
         let (partition, generation, reason) = (run.partition, run.generation, run.reason);
-        self.shared.db(move |store| store.ended(&run)).await?;
         tracing::info!(%partition, generation, ?reason, "gone");
         self.shared.tell();
         // What waited for this one to be gone may go on.
@@ -373,10 +351,10 @@ impl<V: Vmm> Worker<V> {
     async fn end_with_console(&mut self, run: &Run, machine: &Machine, mut ending: Ending) -> Result<Next, StepError> {
         let told = matches!(ending.reason, Some(EndReason::BootFailed | EndReason::GuestCrashed));
         if let (true, Ok(console)) = (told, self.shared.vmm.console(machine).await) {
-            let text = plain(String::from_utf8_lossy(&console).trim(), CONSOLE_BYTES);
+            let text = telling(&console, CONSOLE_BYTES);
             if !text.is_empty() {
                 let words = ending.detail.unwrap_or_default();
-                ending.detail = Some(format!("{words}; the end of its console:\n{text}"));
+                ending.detail = Some(format!("{words}; its console says:\n{text}"));
             }
         }
         self.end(run, ending).await
@@ -385,34 +363,31 @@ impl<V: Vmm> Worker<V> {
     /// Records an ending. Where that can't be done the machine is stopped all the same.
     async fn end(&mut self, run: &Run, ending: Ending) -> Result<Next, StepError> {
         tracing::info!(partition = %run.partition, reason = ?ending.reason, detail = ending.detail, "ends");
-        let (record, kept) = (run.clone(), ending.clone());
-        let recorded = self
-            .shared
-            .db(move |store| store.stopping(&record, kept.reason, kept.detail.as_deref(), kept.metered))
-            .await;
-        if let Err(error) = recorded {
+        if let Err(error) = self.hands().end(run, &ending).await {
             self.unrecorded = Some(ending);
-            let machine = self.machine(run).await?;
-            self.shared.vmm.stop(&machine).await?;
-            return Err(error.into());
+            return Err(error);
         }
         self.slot.looked.send_replace(true);
         self.shared.tell();
         Ok(Next::Now)
     }
 
+    fn hands(&self) -> Hands<'_, Shared<V>, V> {
+        Hands {
+            disk: &self.shared,
+            vmm: &self.shared.vmm,
+            key: &self.shared.keys.identity,
+            state: self.shared.store.state(),
+            first_uid: self.shared.config.first_uid,
+        }
+    }
+
     async fn applied(&self, run: &Run) -> Result<sublet_model::partition::Allocation, StepError> {
-        let partition = run.partition;
-        let applied = self.shared.db(move |store| Ok(store.applied()?.get(&partition).copied())).await?;
-        let missing = || StoreError::Unreadable { attempt: "read what was applied", problem: "it is missing".into() };
-        applied.filter(|a| a.generation == run.generation).ok_or_else(|| missing().into())
+        self.hands().applied(run).await
     }
 
     async fn machine(&self, run: &Run) -> Result<Machine, StepError> {
-        let (partition, first) = (run.partition, self.shared.config.first_uid);
-        let place = self.shared.db(move |store| store.place(partition, first, super::users::exists)).await?;
-        let run_dir = run_dir(self.shared.store.state(), place.number);
-        Ok(Machine { partition, generation: run.generation, uuid: run.uuid, run_dir })
+        self.hands().machine(run).await
     }
 
     /// All that the machine is to be; or why it can't.
