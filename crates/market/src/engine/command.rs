@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sublet_model::access::Certification;
 use sublet_model::account::Role;
+use sublet_model::billing::Terms;
 use sublet_model::host::Inventory;
 use sublet_model::identity::{PublicKey, Sha256Digest, Signed};
 use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, PartitionId, TokenId};
@@ -86,16 +87,10 @@ pub enum Command {
     RegisterImage { actor: Actor, manifest: Signed<ImageManifest>, depot: String },
     /// Bars an image from new leases, or restores it (operator).
     SuspendImage { actor: Actor, reference: String, suspended: bool },
-    /// Rents the best partition that fits (client).
-    Rent {
-        actor: Actor,
-        id: LeaseId,
-        name: Option<String>,
-        requirements: Requirements,
-        ssh_public_key: String,
-        one_shot: bool,
-        release_after_disconnect: Seconds,
-    },
+    /// Rents the best partitions that fit (client).
+    Rent(Box<Rent>),
+    /// Says what renting would do, and does none of it (client).
+    Preview(Box<Rent>),
     /// Gives a lease back (its account, the operator).
     Release { actor: Actor, lease: LeaseId },
     /// Lengthens a lease (its account).
@@ -104,6 +99,25 @@ pub enum Command {
     Alter { actor: Actor, partition: PartitionId, resources: Resources },
     /// Time passed: silence, expiry, paid ends, settlement.
     Tick,
+}
+
+/// What a client wants to rent.
+#[derive(Debug, Clone)]
+pub struct Rent {
+    /// Who rents.
+    pub actor: Actor,
+    /// One for each partition that is wanted: all are granted, or none.
+    pub ids: Vec<LeaseId>,
+    /// What the lease is to be called; several get `-1`, `-2` … behind it. Made up if absent.
+    pub name: Option<String>,
+    /// What each partition must meet.
+    pub requirements: Requirements,
+    /// The client's key, in OpenSSH's form.
+    pub ssh_public_key: String,
+    /// Whether each lease ends with its first job.
+    pub one_shot: bool,
+    /// How long a one-shot lease goes on after its client vanished.
+    pub release_after_disconnect: Seconds,
 }
 
 /// What was done. Stored with the idempotency key, so that a repeated request gets it again.
@@ -128,10 +142,13 @@ pub enum Outcome {
     Session(u64),
     /// An image is registered, under this reference.
     Image(String),
-    /// A lease was granted.
+    /// A lease was granted, or several at once.
     Granted {
-        /// The lease.
+        /// The lease; the first one of several.
         lease: LeaseId,
+        /// The others, in the order of their names.
+        #[serde(default)]
+        others: Vec<LeaseId>,
         /// Defaults that were filled in.
         assumed: Vec<Assumed>,
     },
@@ -148,6 +165,41 @@ pub enum Reply {
     Outcome(Outcome),
     /// To a sync: everything wanted. The caller holds it while it is no news.
     Sync(Box<SyncAnswer>),
+    /// To a preview: what would be granted. Nothing was.
+    Preview(Box<Preview>),
+}
+
+/// What renting would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// One for each lease.
+    pub grants: Vec<Foreseen>,
+    /// Defaults that were filled in.
+    pub assumed: Vec<Assumed>,
+}
+
+/// One lease that would be granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreseen {
+    /// What it would be called; none where its name would be made up.
+    pub name: Option<String>,
+    /// The terms that would be agreed; the lease's id in them means nothing.
+    pub terms: Terms,
+    /// For how long.
+    pub term: Seconds,
+    /// Every partition whose allocation would change, before and after; the leased one last.
+    pub altered: Vec<Altered>,
+}
+
+/// A partition before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Altered {
+    /// Which one.
+    pub partition: PartitionId,
+    /// What it has.
+    pub from: Resources,
+    /// What it would have.
+    pub to: Resources,
 }
 
 /// Why something was not done. Nothing changed.

@@ -279,6 +279,11 @@ impl State {
         self.lease(*self.index.lease_names.get(&(account, name.to_string()))?)
     }
 
+    /// How many slot-holding leases an account rents.
+    pub fn holding_of(&self, account: AccountId) -> usize {
+        self.index.holding.get(&account).copied().unwrap_or(0)
+    }
+
     /// Every lease that holds a slot.
     pub fn holding(&self) -> impl Iterator<Item = &Arc<Lease>> {
         self.index.holders.values().filter_map(|id| self.lease(*id))

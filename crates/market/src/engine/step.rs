@@ -154,6 +154,10 @@ impl Engine {
             }
             let mut draft = Draft::new(&mut self.state, &self.keys, now);
             match decide(&mut draft, &request.command) {
+                Ok(preview @ Reply::Preview(_)) => {
+                    draft.abandon();
+                    decided.answers.push(Ok(preview));
+                }
                 Ok(reply) => {
                     remember(&mut draft, request, &reply);
                     let (changes, undos) = draft.finish();
@@ -244,7 +248,8 @@ fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<Reply, Refusal> {
         | C::ForgetHost { .. } => host::decide(draft, command)?,
         C::Sync { host, session, request } => return sync::decide(draft, *host, *session, request),
         C::RegisterImage { .. } | C::SuspendImage { .. } => image::decide(draft, command)?,
-        C::Rent { .. } => rent::decide(draft, command)?,
+        C::Rent(rent) => rent::decide(draft, rent)?,
+        C::Preview(rent) => return rent::preview(draft, rent).map(|p| Reply::Preview(Box::new(p))),
         C::Release { .. } | C::Extend { .. } => lease::decide(draft, command)?,
         C::Alter { actor, partition, resources } => alter::decide(draft, actor, *partition, *resources)?,
         C::Tick => {

@@ -7,6 +7,7 @@ mod kill;
 mod life;
 mod property;
 mod receipts;
+mod rent;
 mod silence;
 mod sync;
 mod thread;

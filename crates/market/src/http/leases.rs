@@ -1,7 +1,7 @@
 //! Renting, watching, getting in, extending, giving back.
 
 use crate::certificate::{self, Right, check_key};
-use crate::engine::command::{Actor, Command, Outcome};
+use crate::engine::command::{Actor, Command, Outcome, Rent};
 use crate::http::authorize::{Action, Object, decide};
 use crate::http::extract::{Asked, Caller, Named, Nothing, Where};
 use crate::http::page::{PageQuery, page};
@@ -54,16 +54,17 @@ async fn rent(Shared(app): Shared<Arc<App>>, asked: Asked<RentRequest>) -> Resul
     let once = asked.key()?;
     let RentRequest { name, requirements, ssh_public_key, one_shot, release_after_disconnect } = asked.body.clone();
     let key = check_key(&ssh_public_key)?;
-    let command = Command::Rent {
+    let rent = Rent {
         actor: asked.actor.clone(),
-        id: sublet_wire::new_id(),
+        ids: vec![sublet_wire::new_id()],
         name,
         requirements,
         ssh_public_key: key.to_openssh().map_err(|_| Fault::invalid("ssh_public_key: can't be written again"))?,
         one_shot,
         release_after_disconnect: release_after_disconnect.unwrap_or(USUAL_AFTERLIFE),
     };
-    let Outcome::Granted { lease, assumed } = app.ask(command, Some(once)).await? else { return Err(surprise()) };
+    let command = Command::Rent(Box::new(rent));
+    let Outcome::Granted { lease, assumed, .. } = app.ask(command, Some(once)).await? else { return Err(surprise()) };
     // Signed anew when the request is repeated: credentials are stored nowhere.
     let access = certified(&app, &asked.actor, lease, None)?;
     let Json(lease) = view(&app, lease)?;

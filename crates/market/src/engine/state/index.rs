@@ -24,6 +24,8 @@ pub(super) struct Index {
     pub holders: BTreeMap<PartitionId, LeaseId>,
     /// Names of slot-holding leases.
     pub lease_names: HashMap<(AccountId, String), LeaseId>,
+    /// How many slot-holding leases an account rents; absent for none.
+    pub holding: HashMap<AccountId, usize>,
     pub client_leases: HashMap<AccountId, BTreeSet<LeaseId>>,
     pub lender_leases: HashMap<AccountId, BTreeSet<LeaseId>>,
     pub host_leases: HashMap<HostId, BTreeSet<LeaseId>>,
@@ -118,6 +120,7 @@ impl Index {
         if row.state.holds_slot() {
             self.holders.insert(row.partition, row.id);
             self.lease_names.insert((row.account, row.name.clone()), row.id);
+            *self.holding.entry(row.account).or_default() += 1;
         }
         self.client_leases.entry(row.account).or_default().insert(row.id);
         self.lender_leases.entry(row.terms().lender).or_default().insert(row.id);
@@ -131,6 +134,12 @@ impl Index {
         if row.state.holds_slot() {
             self.holders.remove(&row.partition);
             self.lease_names.remove(&(row.account, row.name.clone()));
+            if let Some(count) = self.holding.get_mut(&row.account) {
+                *count -= 1;
+                if *count == 0 {
+                    self.holding.remove(&row.account);
+                }
+            }
         }
         remove_from(&mut self.client_leases, row.account, &row.id);
         remove_from(&mut self.lender_leases, row.terms().lender, &row.id);

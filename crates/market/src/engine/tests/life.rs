@@ -1,7 +1,7 @@
 //! One lease from request to bill, and what stands in its way.
 
 use super::world::*;
-use crate::engine::command::{Command, Idempotency, Outcome, Reply};
+use crate::engine::command::{Command, Idempotency, Outcome, Rent, Reply};
 use crate::engine::step::Request;
 use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
 use sublet_model::image::ImageManifest;
@@ -108,13 +108,9 @@ fn a_held_allocation_is_locked_for_everybody() {
 fn what_can_not_be_rented_is_refused_with_a_reason() {
     let (mut world, _) = World::lending();
     let check = |world: &mut World, edit: &dyn Fn(&mut Requirements), kind: Kind| {
-        let Command::Rent { mut requirements, .. } = rent(client(), id(1), 1000) else { unreachable!() };
-        edit(&mut requirements);
-        let mut command = rent(client(), world.fresh(), 1000);
-        if let Command::Rent { requirements: r, .. } = &mut command {
-            *r = requirements;
-        }
-        assert_eq!(world.call(command).unwrap_err().kind, kind);
+        let mut rent = asking(client(), &[world.fresh()], 1000);
+        edit(&mut rent.requirements);
+        assert_eq!(world.call(Command::Rent(Box::new(rent))).unwrap_err().kind, kind);
     };
     check(&mut world, &|r| r.cpu = Some(Millicores(0)), Kind::Invalid);
     check(&mut world, &|r| r.cpu = Some(Millicores(i64::MAX)), Kind::Invalid);
@@ -140,11 +136,9 @@ fn a_price_that_can_not_be_counted_is_refused() {
     let disk = GiB(1 << 20);
     agent.says.division.partitions.iter_mut().for_each(|p| p.profile.max.disk = disk);
     assert_eq!(world.sync(&mut agent).division_refused, None);
-    let mut command = rent(client(), id(7), 1000);
-    if let Command::Rent { requirements, .. } = &mut command {
-        (requirements.term_seconds, requirements.disk) = (Some(Seconds::MAX), Some(disk));
-    }
-    assert_eq!(world.call(command).unwrap_err().kind, Kind::Invalid);
+    let mut rent = asking(client(), &[id(7)], 1000);
+    (rent.requirements.term_seconds, rent.requirements.disk) = (Some(Seconds::MAX), Some(disk));
+    assert_eq!(world.call(Command::Rent(Box::new(rent))).unwrap_err().kind, Kind::Invalid);
 }
 
 #[test]
@@ -173,11 +167,7 @@ fn a_min_above_what_was_asked_comes_with_the_shape_to_use_it() {
 fn names_are_one_of_a_kind_among_running_leases() {
     let (mut world, mut agent) = World::lending();
     let named = |n: u128, name: &str| {
-        let mut command = rent(client(), id(n), 1000);
-        if let Command::Rent { name: slot, .. } = &mut command {
-            *slot = Some(name.into());
-        }
-        command
+        Command::Rent(Box::new(Rent { name: Some(name.into()), ..asking(client(), &[id(n)], 1000) }))
     };
     world.call(named(50, "box")).unwrap();
     assert_eq!(world.call(named(51, "box")).unwrap_err().kind, Kind::Conflict);

@@ -45,7 +45,7 @@ async fn account(handle: &Handle, n: u128) -> Result<Outcome, Refusal> {
     let command = Command::CreateAccount { actor: operator(), id: id(n), name: format!("a{n}") };
     match handle.call(command, None).await? {
         Reply::Outcome(outcome) => Ok(outcome),
-        Reply::Sync(_) => unreachable!(),
+        other => unreachable!("{other:?}"),
     }
 }
 

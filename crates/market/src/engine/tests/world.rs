@@ -3,7 +3,7 @@
 
 use crate::db::Sqlite;
 use crate::engine::change::Change;
-use crate::engine::command::{Actor, Command, Idempotency, Outcome, Refusal, Reply};
+use crate::engine::command::{Actor, Command, Idempotency, Outcome, Refusal, Rent, Reply};
 use crate::engine::commit::Commit;
 use crate::engine::draft::Keys;
 use crate::engine::plan::{self, Plan};
@@ -295,7 +295,7 @@ impl<D: Commit> World<D> {
     pub fn call(&mut self, command: Command) -> Result<Outcome, Refusal> {
         match self.reply(command, None)? {
             Reply::Outcome(outcome) => Ok(outcome),
-            Reply::Sync(_) => panic!("a sync's answer is no outcome"),
+            other => panic!("no outcome: {other:?}"),
         }
     }
 
@@ -347,7 +347,7 @@ impl<D: Commit> World<D> {
                 assert_eq!(answer.plan_version, row.plan_version, "the answer names the plan it carries");
                 Ok(*answer)
             }
-            Reply::Outcome(_) => panic!("a sync is answered with a plan"),
+            other => panic!("a sync is answered with a plan, not {other:?}"),
         }
     }
 
@@ -383,9 +383,13 @@ impl<D: Commit> World<D> {
 }
 
 pub fn rent(actor: Actor, id: LeaseId, cpu: i64) -> Command {
-    Command::Rent {
+    Command::Rent(Box::new(asking(actor, &[id], cpu)))
+}
+
+pub fn asking(actor: Actor, ids: &[LeaseId], cpu: i64) -> Rent {
+    Rent {
         actor,
-        id,
+        ids: ids.to_vec(),
         name: None,
         requirements: Requirements { cpu: Some(Millicores(cpu)), memory: Some(MiB(512)), ..Requirements::default() },
         ssh_public_key: SSH_KEY.into(),
