@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 GUEST_TARGET := x86_64-unknown-linux-gnu
-GUEST := target/$(GUEST_TARGET)/release/sublet-guest
+GUEST := target/$(GUEST_TARGET)/guest/sublet-guest
 P ?= all
 
 .PHONY: help setup demo test lint guest program images bench soak clean-images
@@ -14,7 +14,7 @@ setup: ## install what is missing (idempotent; as root or with sudo)
 	@scripts/setup
 
 guest: ## build the small static program that runs inside a partition
-	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --locked -p sublet-guest --target $(GUEST_TARGET)
+	@RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" cargo build --quiet --profile guest --locked -p sublet-guest --target $(GUEST_TARGET)
 
 program: guest ## build `sublet`
 	@cargo build --release --locked -p sublet
