@@ -155,7 +155,7 @@ mod tests {
             detail: "nothing fits".into(),
             advice: Some("ask for less".into()),
             request_id: Some("req_1".into()),
-            unfit: vec![UnfitCount { reason: sublet_model::book::Unfit::Busy, words: "in use".into(), partitions: 2 }],
+            unfit: vec![UnfitCount { reason: sublet_model::book::Unfit::Busy, clause: "free".into(), words: "in use".into(), partitions: 2 }],
         }))
     }
 

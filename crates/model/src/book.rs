@@ -4,7 +4,26 @@
 //! against who the client is. Emulated partitions go to strangers only if both sides opted in.
 
 mod admit;
+mod class;
+mod divide;
+mod entry;
+mod index;
+mod leaf;
+mod price;
+mod rank;
 mod scan;
+mod search;
+mod summary;
+mod tree;
+mod unfit;
 
-pub use admit::{Listing, Match, Unfit, admit};
+pub use admit::{Listing, Match, admit, broken};
+pub use entry::{Lending, Lent};
+pub use index::Book;
+pub use rank::Rank;
 pub use scan::find;
+pub use search::{Found, Looked, Search};
+pub use unfit::{Broken, Unfit};
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,13 @@
 //! Lending conditions. Immutable: a change makes a new version, and leases keep the old one.
 
+mod window;
+mod windows;
+
+pub use windows::{ClockTime, Day, Opening, Window, Windows};
+
 use crate::billing::PriceList;
 use crate::ids::{AccountId, OfferId};
-use crate::units::Seconds;
+use crate::units::{Seconds, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -42,6 +47,9 @@ pub struct Conditions {
     /// Such as `region=eu`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// When it is open: the whole term must fit. None: at all times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Windows>,
 }
 
 impl Conditions {
@@ -56,7 +64,13 @@ impl Conditions {
             images: Vec::new(),
             emulated_to_strangers: false,
             labels: BTreeMap::new(),
+            windows: None,
         }
+    }
+
+    /// Whether it is open now, and until when.
+    pub fn opening(&self, now: Timestamp) -> Opening {
+        self.windows.as_ref().map_or(Opening::Always, |windows| windows.at(now))
     }
 
     /// Checks every amount and every list.
@@ -86,7 +100,7 @@ impl Conditions {
         if self.labels.iter().any(|(k, v)| !label(k) || !label(v)) || self.images.iter().any(|i| i.len() > 200) {
             return Err("labels are 1 to 63 letters, digits and ._- on either side of =".into());
         }
-        Ok(())
+        self.windows.as_ref().map_or(Ok(()), Windows::check)
     }
 }
 

@@ -50,6 +50,15 @@ impl Resources {
         }
     }
 
+    /// The bare number in one dimension, in that dimension's own unit.
+    pub fn get(self, dimension: Dimension) -> i64 {
+        match dimension {
+            Dimension::Cpu => self.cpu.0,
+            Dimension::Memory => self.memory.0,
+            Dimension::Disk => self.disk.0,
+        }
+    }
+
     /// The lesser of both in every dimension.
     pub fn min(self, other: Self) -> Self {
         Self { cpu: self.cpu.min(other.cpu), memory: self.memory.min(other.memory), disk: self.disk.min(other.disk) }

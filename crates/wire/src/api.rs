@@ -282,10 +282,21 @@ pub struct SearchAnswer {
 pub struct UnfitCount {
     /// The reason.
     pub reason: Unfit,
+    /// The property of the text form that it came from, such as `memory` or `label.rack`; for what
+    /// the lender's side asks, its name, such as `audience`.
+    #[serde(default)]
+    pub clause: String,
     /// The reason in words.
     pub words: String,
     /// How many partitions.
     pub partitions: usize,
+}
+
+impl UnfitCount {
+    /// A count for the one who asked for this.
+    pub fn new(reason: Unfit, asked: &Requirements, partitions: usize) -> Self {
+        Self { reason, clause: reason.clause(asked), words: reason.explanation(asked), partitions }
+    }
 }
 
 /// A partition that fits.
@@ -313,6 +324,9 @@ pub struct MatchView {
     pub total: Micros,
     /// The term it is for.
     pub term: Seconds,
+    /// When the offer closes; none: never.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
     /// The price list.
     pub prices: PriceList,
     /// Permille of the host's last 100 leases that did not end by its own fault.

@@ -55,19 +55,20 @@ impl Needs {
     /// In the form the market takes. What was not said stays unsaid: the market shows what it assumed.
     pub fn requirements(&self) -> Requirements {
         Requirements {
-            cpu: self.cpu,
-            memory: self.memory,
-            disk: self.disk,
-            vcpus: self.vcpus,
-            os: self.os.clone(),
-            image: self.image.clone(),
-            arch: self.arch.clone(),
+            cpu: self.cpu.map(Into::into),
+            memory: self.memory.map(Into::into),
+            disk: self.disk.map(Into::into),
+            vcpus: self.vcpus.map(Into::into),
+            os: self.os.clone().map(Into::into),
+            image: self.image.clone().map(Into::into),
+            arch: self.arch.clone().map(Into::into),
             price_at_most: self.price_at_most,
             total_at_most: self.max_total,
             term_seconds: self.term,
             emulated: self.emulated.then_some(true),
-            labels: self.labels.iter().cloned().collect(),
-            host: self.host.clone(),
+            labels: self.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect(),
+            host: self.host.clone().map(Into::into),
+            ..Requirements::default()
         }
     }
 }

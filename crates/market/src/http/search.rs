@@ -80,17 +80,13 @@ fn answer(
     let (needs, assumed) = request.requirements.resolve().map_err(|e| Fault::invalid(format!("requirements.{e}")))?;
     let listings = listing::listings(state, now);
     let (_, manifests) = listing::images(state);
-    Ok(match book::find(&listings, &needs, actor.account, &manifests) {
+    Ok(match book::find(&listings, &needs, actor.account, &manifests, now) {
         Ok(found) => {
             let views = found.iter().take(limit).filter_map(|hit| shown(state, hit, &listings, &needs, &manifests));
             SearchAnswer { matches: views.collect(), assumed, unfit: Vec::new() }
         }
         Err(unfit) => {
-            let count = |(reason, partitions): (book::Unfit, usize)| UnfitCount {
-                reason,
-                words: reason.explanation().into(),
-                partitions,
-            };
+            let count = |(reason, partitions)| UnfitCount::new(reason, &needs.asked, partitions);
             SearchAnswer { matches: Vec::new(), assumed, unfit: unfit.into_iter().map(count).collect() }
         }
     })
@@ -111,11 +107,12 @@ fn shown(
         tier: listing.inventory.tier,
         cpu_model: format!("{} {}", listing.inventory.arch, listing.inventory.cpu_model),
         resources: hit.resources,
-        vcpus: needs.vcpus,
+        vcpus: hit.vcpus,
         image: manifests.get(hit.image)?.reference(),
         hourly: hit.hourly,
         total: hit.total,
         term: needs.term,
+        until: hit.until,
         prices: listing.offer.conditions.prices,
         reliability_permille: listing.reliability_permille,
     })

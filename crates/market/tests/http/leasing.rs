@@ -77,7 +77,7 @@ async fn where_nothing_fits_it_says_why() {
     world.image().await;
     let _host = world.host(&person, "desk", &[2, 2]).await;
     let mut request = rent_request(None);
-    request.requirements.cpu = Some(Millicores(4000));
+    request.requirements.cpu = Some(Millicores(4000).into());
     let error = person.client.post::<_, Granted>("/v1/leases", &request).await.unwrap_err();
     assert_eq!(error.kind(), Some(Kind::NoMatch));
     let sublet_wire::client::ClientError::Problem(problem) = error else { panic!("{error}") };

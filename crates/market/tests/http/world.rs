@@ -199,8 +199,8 @@ pub fn manifest(version: &str) -> Signed<ImageManifest> {
 
 pub fn needs() -> Requirements {
     Requirements {
-        cpu: Some(Millicores(1000)),
-        memory: Some(MiB(256)),
+        cpu: Some(Millicores(1000).into()),
+        memory: Some(MiB(256).into()),
         term_seconds: Some(Seconds(3600)),
         emulated: Some(true),
         ..Requirements::default()

@@ -1,15 +1,17 @@
-//! The one rule of fit: whether a partition, as it could become, meets requirements; and if not, why.
+//! The one rule of fit: whether a partition, as it could become, meets requirements; and if not,
+//! every clause that it breaks.
+//!
+//! The rule is a list of clauses in a fixed order. Admitting stops at the first that is broken;
+//! explaining walks them all. There is no second rule anywhere.
 
-use crate::billing::PriceList;
+use super::unfit::{Broken, Unfit};
 use crate::host::{Inventory, Tier};
 use crate::ids::{AccountId, PartitionId};
 use crate::image::ImageManifest;
-use crate::offer::{Audience, Offer};
-use crate::requirements::Resolved;
-use crate::resources::{Dimension, Resources};
+use crate::offer::{Audience, Offer, Opening};
+use crate::requirements::{Choice, Requirements, Resolved};
+use crate::resources::Resources;
 use crate::units::{Micros, MicrosPerHour, Timestamp};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// One partition that is lent out to whoever fits, as the book sees it.
 #[derive(Debug, Clone, Copy)]
@@ -39,119 +41,190 @@ pub struct Match {
     pub partition: PartitionId,
     /// What it would have.
     pub resources: Resources,
+    /// How many hardware threads the guest would see.
+    pub vcpus: u16,
     /// What it would cost for an hour.
     pub hourly: MicrosPerHour,
     /// What it would cost for the whole term.
     pub total: Micros,
     /// Position in the catalogue of the image that would boot.
     pub image: usize,
-}
-
-/// Why a partition does not fit: the first clause that it breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Unfit {
-    /// In use, or its host is not heard of.
-    Busy,
-    /// Too small in this dimension, whatever is altered.
-    TooSmall(Dimension),
-    /// The host has too few hardware threads.
-    Vcpus,
-    /// Emulated, and not both sides opted in.
-    Emulated,
-    /// Unconfined: its owner's own account only.
-    Unconfined,
-    /// Not lent to this account.
-    Audience,
-    /// The term is too short or too long.
-    Term,
-    /// No image that was asked for is allowed there and fits.
-    Image,
-    /// Another architecture.
-    Arch,
-    /// A label is missing.
-    Labels,
-    /// Another host was asked for.
-    Host,
-    /// Too dear.
-    Price,
-}
-
-impl Unfit {
-    /// In words, for the person who searched.
-    pub fn explanation(self) -> &'static str {
-        match self {
-            Self::Busy => "in use, or its host is not heard of at the moment",
-            Self::TooSmall(Dimension::Cpu) => "can't become that large in cpu",
-            Self::TooSmall(Dimension::Memory) => "can't become that large in memory",
-            Self::TooSmall(Dimension::Disk) => "can't become that large in disk",
-            Self::Vcpus => "the host has fewer hardware threads than the vcpus asked",
-            Self::Emulated => "emulated, which is left out unless both sides opt in (ask with --emulated)",
-            Self::Unconfined => "runs unconfined, so it is lent only to its owner's own account",
-            Self::Audience => "not lent to this account",
-            Self::Term => "the term is shorter or longer than the offer allows",
-            Self::Image => "no image that was asked for is allowed there and fits into it",
-            Self::Arch => "another architecture",
-            Self::Labels => "a label that was asked for is missing",
-            Self::Host => "on another host than the one asked for",
-            Self::Price => "dearer than the ceiling",
-        }
-    }
+    /// When the offer closes; none: never.
+    pub until: Option<Timestamp>,
 }
 
 /// The one function that says whether a partition fits: it finds, and it admits at the grant.
+/// If it does not fit, the first clause that it breaks.
 pub fn admit(
     listing: &Listing<'_>,
     needs: &Resolved,
     client: AccountId,
     images: &[&ImageManifest],
+    now: Timestamp,
 ) -> Result<Match, Unfit> {
-    let conditions = &listing.offer.conditions;
-    let own = listing.offer.account == client;
-    let asked = &needs.asked;
-    let refuse_unless = |ok: bool, why: Unfit| if ok { Ok(()) } else { Err(why) };
-
-    refuse_unless(asked.host.as_ref().is_none_or(|h| h == listing.host_name), Unfit::Host)?;
-    refuse_unless(asked.arch.as_ref().is_none_or(|a| *a == listing.inventory.arch), Unfit::Arch)?;
-    refuse_unless(
-        match &conditions.audience {
-            Audience::Everyone => true,
-            Audience::Own => own,
-            Audience::Accounts(accounts) => own || accounts.contains(&client),
-        },
-        Unfit::Audience,
-    )?;
-    refuse_unless(own || listing.inventory.confined, Unfit::Unconfined)?;
-    let emulated = listing.inventory.tier == Tier::Emulated;
-    refuse_unless(!emulated || (needs.emulated && (own || conditions.emulated_to_strangers)), Unfit::Emulated)?;
-    let terms = conditions.shortest_term_seconds..=conditions.longest_term_seconds;
-    refuse_unless(terms.contains(&needs.term), Unfit::Term)?;
-    refuse_unless(asked.labels.iter().all(|(k, v)| conditions.labels.get(k) == Some(v)), Unfit::Labels)?;
-    refuse_unless(needs.vcpus <= listing.inventory.threads, Unfit::Vcpus)?;
-
-    let reach = listing.reach.ok_or(Unfit::Busy)?;
-    let resources = needs.resources.max(listing.least);
-    if let Some(dimension) = resources.exceeds(reach) {
-        return Err(Unfit::TooSmall(dimension));
+    let case = Case::new(listing, needs, client, images, now);
+    if let Some(first) = case.broken().next() {
+        return Err(first);
     }
-    let image = newest_image(listing, needs, images).ok_or(Unfit::Image)?;
-    let (hourly, total) = price(&conditions.prices, resources, needs);
-    refuse_unless(asked.price_at_most.is_none_or(|most| hourly <= most), Unfit::Price)?;
-    refuse_unless(asked.total_at_most.is_none_or(|most| total <= most), Unfit::Price)?;
-    Ok(Match { partition: listing.partition, resources, hourly, total, image })
-}
-
-fn price(prices: &PriceList, resources: Resources, needs: &Resolved) -> (MicrosPerHour, Micros) {
-    (prices.hourly(resources), prices.total(resources, needs.term))
-}
-
-fn newest_image(listing: &Listing<'_>, needs: &Resolved, images: &[&ImageManifest]) -> Option<usize> {
-    let allowed = &listing.offer.conditions.images;
-    let fits = |image: &ImageManifest| {
-        needs.accepts_image(image)
-            && image.arch == listing.inventory.arch
-            && (allowed.is_empty() || allowed.iter().any(|a| image.answers(None, Some(a))))
+    let prices = &listing.offer.conditions.prices;
+    let until = match listing.offer.conditions.opening(now) {
+        Opening::Open { until } => Some(until),
+        Opening::Always | Opening::Closed { .. } => None,
     };
-    let fitting = images.iter().enumerate().filter(|(_, image)| fits(image));
-    fitting.max_by_key(|(_, image)| (image.created_at, image.reference())).map(|(at, _)| at)
+    // The clauses let nothing through that has no image; were it otherwise, nothing would boot.
+    let image = case.image().ok_or(Unfit::Boots)?;
+    Ok(Match {
+        partition: listing.partition,
+        resources: case.allocated,
+        vcpus: case.vcpus,
+        hourly: prices.hourly(case.allocated),
+        total: prices.total(case.allocated, needs.term),
+        image,
+        until,
+    })
+}
+
+/// Every clause that a partition breaks; none if it fits. While it is busy, nobody can say whether
+/// it is large enough: then it breaks no clause of size.
+pub fn broken(
+    listing: &Listing<'_>,
+    needs: &Resolved,
+    client: AccountId,
+    images: &[&ImageManifest],
+    now: Timestamp,
+) -> Broken {
+    Case::new(listing, needs, client, images, now).broken().collect()
+}
+
+/// Whether a partition breaks any of these clauses.
+pub(super) fn breaks(
+    listing: &Listing<'_>,
+    needs: &Resolved,
+    client: AccountId,
+    images: &[&ImageManifest],
+    now: Timestamp,
+    clauses: &[Unfit],
+) -> bool {
+    let case = Case::new(listing, needs, client, images, now);
+    !clauses.iter().all(|clause| case.holds(*clause))
+}
+
+/// One listing before one client's needs.
+struct Case<'a> {
+    listing: &'a Listing<'a>,
+    needs: &'a Resolved,
+    client: AccountId,
+    images: &'a [&'a ImageManifest],
+    now: Timestamp,
+    allocated: Resources,
+    vcpus: u16,
+}
+
+impl<'a> Case<'a> {
+    fn new(
+        listing: &'a Listing<'a>,
+        needs: &'a Resolved,
+        client: AccountId,
+        images: &'a [&'a ImageManifest],
+        now: Timestamp,
+    ) -> Self {
+        let allocated = needs.allocated(listing.least);
+        let vcpus = needs.seen_vcpus(allocated);
+        Self { listing, needs, client, images, now, allocated, vcpus }
+    }
+
+    /// The clauses that are broken, in the fixed order, found one by one.
+    fn broken(&self) -> impl Iterator<Item = Unfit> {
+        Unfit::all(&self.needs.asked).filter(|clause| !self.holds(*clause))
+    }
+
+    fn holds(&self, clause: Unfit) -> bool {
+        let (listing, needs, asked) = (self.listing, self.needs, &self.needs.asked);
+        let (inventory, conditions) = (listing.inventory, &listing.offer.conditions);
+        let open = |choice: &Option<Choice>, word: &str| Choice::open_to(choice.as_ref(), word);
+        match clause {
+            Unfit::Host => open(&asked.host, listing.host_name),
+            Unfit::Arch => open(&asked.arch, &inventory.arch),
+            Unfit::Audience => match &conditions.audience {
+                Audience::Everyone => true,
+                Audience::Own => self.own(),
+                Audience::Accounts(accounts) => self.own() || accounts.contains(&self.client),
+            },
+            Unfit::Unconfined => self.own() || inventory.confined,
+            Unfit::Emulated => inventory.tier != Tier::Emulated || needs.emulated,
+            Unfit::EmulatedToStrangers => {
+                inventory.tier != Tier::Emulated || self.own() || conditions.emulated_to_strangers
+            }
+            Unfit::Tier => asked.tier.is_none_or(|tier| tier == inventory.tier),
+            Unfit::Term => (conditions.shortest_term_seconds..=conditions.longest_term_seconds).contains(&needs.term),
+            Unfit::Window => self.open_for_the_term(),
+            Unfit::Label(at) => asked
+                .labels
+                .iter()
+                .nth(at.into())
+                .is_none_or(|(key, choice)| choice.accepts_label(conditions.labels.get(key).map(String::as_str))),
+            Unfit::Trait(at) => Unfit::trait_at(asked, at).is_none_or(|(name, wanted)| has(inventory, name) == wanted),
+            Unfit::CpuModel => needs.accepts_cpu_model(&inventory.cpu_model),
+            Unfit::Speed => asked.speed_at_least.is_none_or(|least| inventory.speed >= least),
+            Unfit::Reliability => {
+                asked.reliability_permille_at_least.is_none_or(|least| listing.reliability_permille >= least)
+            }
+            Unfit::Vcpus => needs.vcpus <= inventory.threads,
+            Unfit::TooManyVcpus => self.vcpus <= needs.vcpus_at_most,
+            Unfit::Busy => listing.reach.is_some(),
+            Unfit::TooSmall(dimension) => {
+                listing.reach.is_none_or(|reach| self.allocated.get(dimension) <= reach.get(dimension))
+            }
+            Unfit::TooLarge(dimension) => self.allocated.get(dimension) <= needs.at_most.get(dimension),
+            Unfit::Os => asked.os.is_none() || self.bootable().any(|(_, image)| needs.accepts_os(image)),
+            Unfit::Image => asked.image.is_none() || self.bootable().any(|(_, image)| needs.accepts_image(image)),
+            Unfit::Boots => self.image().is_some() || !self.holds(Unfit::Os) || !self.holds(Unfit::Image),
+            Unfit::Price => asked.price_at_most.is_none_or(|most| conditions.prices.hourly(self.allocated) <= most),
+            Unfit::Total => {
+                asked.total_at_most.is_none_or(|most| conditions.prices.total(self.allocated, needs.term) <= most)
+            }
+        }
+    }
+
+    fn own(&self) -> bool {
+        self.listing.offer.account == self.client
+    }
+
+    fn open_for_the_term(&self) -> bool {
+        match self.listing.offer.conditions.opening(self.now) {
+            Opening::Always => true,
+            Opening::Open { until } => self.now.after(self.needs.term) <= until,
+            Opening::Closed { .. } => false,
+        }
+    }
+
+    /// The images that the offer allows on this computer, whatever was asked, with their positions.
+    fn bootable(&self) -> impl Iterator<Item = (usize, &'a ImageManifest)> {
+        let allowed = &self.listing.offer.conditions.images;
+        let arch = &self.listing.inventory.arch;
+        let images = self.images.iter().copied().enumerate();
+        images.filter(move |(_, image)| {
+            image.arch == *arch && (allowed.is_empty() || allowed.iter().any(|a| image.answers(None, Some(a))))
+        })
+    }
+
+    /// The newest image that was asked for, is allowed and comes up in what would be allocated.
+    fn image(&self) -> Option<usize> {
+        let fits = |image: &ImageManifest| {
+            self.needs.accepts_os(image)
+                && self.needs.accepts_image(image)
+                && self.allocated.memory >= image.minimum_memory
+                && self.vcpus >= image.minimum_vcpus
+        };
+        let fitting = self.bootable().filter(|(_, image)| fits(image));
+        fitting.max_by_key(|(_, image)| (image.created_at, image.reference())).map(|(at, _)| at)
+    }
+}
+
+/// Whether a computer has a trait.
+fn has(inventory: &Inventory, name: &str) -> bool {
+    match name {
+        Requirements::CONFINED => inventory.confined,
+        flag => inventory.cpu_flags.iter().any(|f| f == flag),
+    }
 }

@@ -90,6 +90,7 @@ impl Lend {
             images: self.images.clone(),
             emulated_to_strangers: self.emulated,
             labels: self.labels.iter().cloned().collect(),
+            windows: None,
         }
     }
 }

@@ -13,7 +13,7 @@ use sublet_model::identity::{Sha256Digest, Signed};
 use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_model::lease::LeaseState;
 use sublet_model::partition::{Allocation, alter};
-use sublet_model::requirements::Resolved;
+use sublet_model::requirements::{Requirements, Resolved};
 use sublet_model::units::Micros;
 use sublet_wire::api::{Timeline, UnfitCount};
 use sublet_wire::problem::Kind;
@@ -62,18 +62,15 @@ pub(super) fn one(
 fn best(draft: &Draft<'_>, actor: &Actor, needs: &Resolved) -> Result<(Match, Image), Refusal> {
     let listings = listing::listings(draft, draft.now);
     let (images, manifests) = listing::images(draft);
-    let found = book::find(&listings, needs, actor.account, &manifests).map_err(no_match)?;
+    let no_match = |unfit| no_match(unfit, &needs.asked);
+    let found = book::find(&listings, needs, actor.account, &manifests, draft.now).map_err(no_match)?;
     let best = found.into_iter().next().ok_or_else(|| no_match(Vec::new()))?;
     let image = images.get(best.image).copied().cloned().ok_or_else(|| no_match(Vec::new()))?;
     Ok((best, image))
 }
 
-fn no_match(unfit: Vec<(Unfit, usize)>) -> Refusal {
-    let count = |(reason, partitions): &(Unfit, usize)| UnfitCount {
-        reason: *reason,
-        words: reason.explanation().into(),
-        partitions: *partitions,
-    };
+fn no_match(unfit: Vec<(Unfit, usize)>, asked: &Requirements) -> Refusal {
+    let count = |(reason, partitions): &(Unfit, usize)| UnfitCount::new(*reason, asked, *partitions);
     let all: usize = unfit.iter().map(|(_, partitions)| partitions).sum();
     let detail = match all {
         0 => "no partition is lent at the moment".to_string(),
@@ -82,7 +79,7 @@ fn no_match(unfit: Vec<(Unfit, usize)>) -> Refusal {
     let advice = unfit
         .iter()
         .max_by_key(|(_, partitions)| *partitions)
-        .map(|(reason, partitions)| format!("most often ({partitions} of {all}): {}", reason.explanation()));
+        .map(|(reason, partitions)| format!("most often ({partitions} of {all}): {}", reason.explanation(asked)));
     Refusal { advice, unfit: unfit.iter().map(count).collect(), ..Refusal::new(Kind::NoMatch, detail) }
 }
 

@@ -112,11 +112,11 @@ fn what_can_not_be_rented_is_refused_with_a_reason() {
         edit(&mut rent.requirements);
         assert_eq!(world.call(Command::Rent(Box::new(rent))).unwrap_err().kind, kind);
     };
-    check(&mut world, &|r| r.cpu = Some(Millicores(0)), Kind::Invalid);
-    check(&mut world, &|r| r.cpu = Some(Millicores(i64::MAX)), Kind::Invalid);
+    check(&mut world, &|r| r.cpu = Some(Millicores(0).into()), Kind::Invalid);
+    check(&mut world, &|r| r.cpu = Some(Millicores(i64::MAX).into()), Kind::Invalid);
     check(&mut world, &|r| r.term_seconds = Some(Seconds(i64::MAX)), Kind::Invalid);
     check(&mut world, &|r| r.term_seconds = Some(Seconds::MAX), Kind::NoMatch);
-    check(&mut world, &|r| r.disk = Some(GiB(1)), Kind::NoMatch);
+    check(&mut world, &|r| r.disk = Some(GiB(1).into()), Kind::NoMatch);
     check(&mut world, &|r| r.os = Some("' or 1=1 --".into()), Kind::NoMatch);
     check(&mut world, &|r| r.os = Some("\0".into()), Kind::Invalid);
     check(&mut world, &|r| r.total_at_most = Some(Micros(5)), Kind::NoMatch);
@@ -137,7 +137,7 @@ fn a_price_that_can_not_be_counted_is_refused() {
     agent.says.division.partitions.iter_mut().for_each(|p| p.profile.max.disk = disk);
     assert_eq!(world.sync(&mut agent).division_refused, None);
     let mut rent = asking(client(), &[id(7)], 1000);
-    (rent.requirements.term_seconds, rent.requirements.disk) = (Some(Seconds::MAX), Some(disk));
+    (rent.requirements.term_seconds, rent.requirements.disk) = (Some(Seconds::MAX), Some(disk.into()));
     assert_eq!(world.call(Command::Rent(Box::new(rent))).unwrap_err().kind, Kind::Invalid);
 }
 
