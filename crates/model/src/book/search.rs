@@ -1,0 +1,331 @@
+//! Best first: whatever part of the book could hold the best match is looked at next, and what
+//! comes out as a partition is the best there is.
+
+use super::admit::{Listing, Match, admit, breaks};
+use super::class::{Signature, is_of_class};
+use super::index::Book;
+use super::leaf::{Floor, Leaf, bits};
+use super::price::{BEYOND, Pricer, amounts, most};
+use super::rank::Rank;
+use super::summary::Summary;
+use super::tree::{Body, ROOT};
+use super::unfit::Unfit;
+use crate::ids::{AccountId, HostId, PartitionId};
+use crate::image::ImageManifest;
+use crate::offer::Offer;
+use crate::requirements::{Choice, OrderBy, Requirements, Resolved};
+use crate::units::{Seconds, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Who searches, for what, when.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// What is needed.
+    pub needs: &'a Resolved,
+    /// Who asks.
+    pub client: AccountId,
+    /// The images that may boot.
+    pub images: &'a [&'a ImageManifest],
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What was looked at to find the matches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Looked {
+    /// Partitions that are lent.
+    pub lent: usize,
+    /// Parts of the book that could be judged as a whole.
+    pub parts: usize,
+    /// Of those, groups of up to 64 partitions that were looked into.
+    pub groups: usize,
+    /// Classes of like partitions that were asked about.
+    pub classes: usize,
+    /// Partitions whose columns fit.
+    pub fitting: usize,
+    /// Partitions that the rule of fit was asked about.
+    pub asked: usize,
+    /// Partitions that it admitted.
+    pub admitted: usize,
+}
+
+/// Matches, best first, each with its listing.
+#[derive(Debug, Clone)]
+pub struct Found<'a> {
+    /// The matches.
+    pub matches: Vec<(Match, Listing<'a>)>,
+    /// How they were found.
+    pub looked: Looked,
+}
+
+impl Book {
+    /// The best matches, at most `limit` of them. `is_heard` says of a host whether it was heard
+    /// lately, which changes without a word.
+    pub fn find(&self, search: &Search<'_>, limit: usize, is_heard: impl Fn(HostId) -> bool) -> Found<'_> {
+        let mut walk = Walk::new(self, search);
+        if walk.can_match() {
+            walk.start();
+        }
+        let mut matches = Vec::new();
+        while matches.len() < limit
+            && let Some(Reverse((_, next))) = walk.waiting.pop()
+        {
+            match next {
+                Next::Part(node) => walk.open(node),
+                Next::Partition(number) => {
+                    let row = self.tree.row(number);
+                    if self.is_closed(number, search.now) || !is_heard(self.host(number)) {
+                        continue;
+                    }
+                    let listing = self.listing(&row);
+                    walk.looked.asked += 1;
+                    if let Ok(hit) = admit(&listing, search.needs, search.client, search.images, search.now) {
+                        matches.push((hit, listing));
+                    }
+                }
+            }
+        }
+        walk.looked.admitted = matches.len();
+        Found { matches, looked: walk.looked }
+    }
+}
+
+/// What is looked at next. Where both rank the same, parts come first: they may hold what is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Next {
+    Part(u32),
+    Partition(u32),
+}
+
+/// Whether a class was asked about, and what came of it.
+const UNKNOWN: u8 = 0;
+const REFUSED: u8 = 1;
+const ADMITTED: u8 = 2;
+
+struct Walk<'a> {
+    book: &'a Book,
+    search: &'a Search<'a>,
+    floor: Floor,
+    pricer: Pricer,
+    /// Of each of these sets, a part must have a fact.
+    facts: Vec<Signature>,
+    /// The clauses that all partitions of a class answer alike.
+    clauses: Vec<Unfit>,
+    /// By class: what came of asking, for a stranger's partitions and for the client's own.
+    verdicts: [Vec<u8>; 2],
+    /// The client's number, if it lends.
+    own: Option<u32>,
+    host_name: &'a str,
+    waiting: BinaryHeap<Reverse<(Rank, Next)>>,
+    looked: Looked,
+}
+
+impl<'a> Walk<'a> {
+    fn new(book: &'a Book, search: &'a Search<'a>) -> Self {
+        let needs = search.needs;
+        let floor = floor(needs);
+        let largest = most(&floor.need, &book.largest);
+        let own = book.lender(search.client);
+        let bound = book.classes.bound();
+        Self {
+            book,
+            search,
+            floor,
+            pricer: Pricer::new(needs.term, &book.highest, &largest),
+            facts: facts(book, search, own.is_some()),
+            clauses: Unfit::all(&needs.asked).filter(|clause| is_of_class(*clause)).collect(),
+            verdicts: [vec![UNKNOWN; bound], if own.is_some() { vec![UNKNOWN; bound] } else { Vec::new() }],
+            own,
+            host_name: some_host(&needs.asked),
+            waiting: BinaryHeap::new(),
+            looked: Looked { lent: book.len(), ..Looked::default() },
+        }
+    }
+
+    /// Whether any image would do: without one, nothing fits anywhere.
+    fn can_match(&self) -> bool {
+        let needs = self.search.needs;
+        self.search.images.iter().any(|image| needs.accepts_os(image) && needs.accepts_image(image))
+    }
+
+    fn start(&mut self) {
+        if let Some(Choice::OneOf(names)) = &self.search.needs.asked.host {
+            for number in names.iter().flat_map(|name| self.book.numbers_on(name)) {
+                let (leaf, at) = self.book.tree.place(number);
+                if leaf.fitting(&self.floor) >> at & 1 == 1 {
+                    self.weigh(leaf, at);
+                }
+            }
+            return;
+        }
+        self.offer_part(ROOT);
+    }
+
+    /// Looks into a part of the book.
+    fn open(&mut self, node: u32) {
+        match &self.book.tree.node(node).body {
+            Body::Inner { children, .. } => children.iter().for_each(|child| self.offer_part(*child)),
+            Body::Leaf(leaf) => {
+                self.looked.groups += 1;
+                for at in bits(leaf.fitting(&self.floor)) {
+                    self.weigh(leaf, at);
+                }
+            }
+        }
+    }
+
+    /// A part waits for its turn, if anything in it could fit.
+    fn offer_part(&mut self, node: u32) {
+        self.looked.parts += 1;
+        let summary = &self.book.tree.node(node).summary;
+        if let Some(rank) = self.best_in(summary) {
+            self.waiting.push(Reverse((rank, Next::Part(node))));
+        }
+    }
+
+    /// The rank that nothing in a part can be better than; none if nothing in it can fit.
+    fn best_in(&self, part: &Summary) -> Option<Rank> {
+        let floor = &self.floor;
+        let fits = part.free > 0
+            && (0..3).all(|d| part.reach[d] >= floor.need[d] && part.least[d] <= floor.at_most[d])
+            && part.speed >= floor.speed
+            && part.threads >= floor.threads
+            && part.unreliable <= floor.unreliable
+            && part.shortest <= floor.term
+            && part.longest >= floor.term
+            && self.facts.iter().all(|facts| part.signature.meets(facts));
+        if !fits {
+            return None;
+        }
+        let allocated = most(&floor.need, &part.least);
+        let total = self.pricer.total(&part.prices, &allocated);
+        let hourly = || self.pricer.hourly(&part.prices, &allocated);
+        if self.is_too_dear(total, hourly) {
+            return None;
+        }
+        let value = |by, reversed: bool| match by {
+            // Of the worst in a part nothing is known.
+            _ if reversed => i64::MIN,
+            OrderBy::Total => total,
+            OrderBy::Price => hourly(),
+            OrderBy::Reliability => i64::from(part.unreliable) - 1000,
+            OrderBy::Age => part.listed,
+            OrderBy::Speed => -i64::from(part.speed),
+            OrderBy::Cpu | OrderBy::Memory | OrderBy::Disk => i64::MIN,
+        };
+        Some(Rank::with(&self.search.needs.asked.order, PartitionId::from(Uuid::nil()), value))
+    }
+
+    fn is_too_dear(&self, total: i64, hourly: impl FnOnce() -> i64) -> bool {
+        let asked = &self.search.needs.asked;
+        asked.total_at_most.is_some_and(|most| total > most.0)
+            || asked.price_at_most.is_some_and(|most| hourly() > most.0)
+    }
+
+    /// A partition whose columns fit waits for its turn, if its class and its price fit too.
+    fn weigh(&mut self, leaf: &Leaf, at: usize) {
+        self.looked.fitting += 1;
+        if !self.asks_class(leaf.class[at], Some(leaf.lender[at]) == self.own) {
+            return;
+        }
+        let (prices, number) = (leaf.prices(at), leaf.number[at]);
+        let allocated = most(&self.floor.need, &leaf.least(at));
+        let (total, hourly) = if prices.contains(&BEYOND) {
+            let list = &self.book.offer(number).conditions.prices;
+            let resources = super::price::resources(&allocated);
+            (list.total(resources, self.search.needs.term).0, list.hourly(resources).0)
+        } else {
+            (self.pricer.total(&prices, &allocated), self.pricer.hourly(&prices, &allocated))
+        };
+        if self.is_too_dear(total, || hourly) {
+            return;
+        }
+        let value = |by, reversed: bool| {
+            let value = match by {
+                OrderBy::Total => total,
+                OrderBy::Price => hourly,
+                OrderBy::Reliability => i64::from(leaf.unreliable[at]) - 1000,
+                OrderBy::Age => leaf.listed[at],
+                OrderBy::Cpu => -i64::from(allocated[0]),
+                OrderBy::Memory => -i64::from(allocated[1]),
+                OrderBy::Disk => -i64::from(allocated[2]),
+                OrderBy::Speed => -i64::from(leaf.speed[at]),
+            };
+            if reversed { value.saturating_neg() } else { value }
+        };
+        let rank = Rank::with(&self.search.needs.asked.order, self.book.partition(number), value);
+        self.waiting.push(Reverse((rank, Next::Partition(number))));
+    }
+
+    /// Whether a class fits, asked once.
+    fn asks_class(&mut self, class: u32, own: bool) -> bool {
+        let known = &mut self.verdicts[usize::from(own)][class as usize];
+        if *known == UNKNOWN {
+            self.looked.classes += 1;
+            let favourable = self.book.classes.favourable(class, self.host_name);
+            let mine = own.then(|| Offer { account: self.search.client, ..favourable.offer.clone() });
+            let listing = Listing { offer: mine.as_ref().unwrap_or(favourable.offer), ..favourable };
+            let Search { needs, client, images, now } = *self.search;
+            let refused = breaks(&listing, needs, client, images, now, &self.clauses);
+            *known = if refused { REFUSED } else { ADMITTED };
+        }
+        *known == ADMITTED
+    }
+}
+
+/// What is asked of columns.
+fn floor(needs: &Resolved) -> Floor {
+    let asked = &needs.asked;
+    let [cpu, memory, disk] = amounts(needs.at_most);
+    // A guest sees no more threads than this: so it has no more processor time either.
+    let cpu = cpu.min(u32::from(needs.vcpus_at_most) * 1000);
+    Floor {
+        need: amounts(needs.resources),
+        at_most: [cpu, memory, disk],
+        threads: needs.vcpus,
+        speed: asked.speed_at_least.unwrap_or(0),
+        unreliable: 1000 - asked.reliability_permille_at_least.unwrap_or(0).min(1000),
+        term: u32::try_from(needs.term.max(Seconds::ZERO).0).unwrap_or(u32::MAX),
+    }
+}
+
+/// Sets of facts: of each, whatever fits has one at least.
+fn facts(book: &Book, search: &Search<'_>, lends: bool) -> Vec<Signature> {
+    let (needs, asked) = (search.needs, &search.needs.asked);
+    let any = |facts: &mut dyn Iterator<Item = Signature>| facts.fold(Signature::NONE, |all, fact| all.or(&fact));
+    let bootable = search.images.iter().filter(|image| needs.accepts_os(image) && needs.accepts_image(image));
+    let mut facts = vec![any(&mut bootable.map(|image| Signature::arch(&image.arch)))];
+    if let Some(Choice::OneOf(names)) = &asked.arch {
+        facts.push(any(&mut names.iter().map(|name| Signature::arch(name))));
+    }
+    for (key, choice) in &asked.labels {
+        if let Choice::OneOf(values) = choice {
+            facts.push(any(&mut values.iter().map(|value| Signature::label(key, value))));
+        }
+    }
+    facts.extend(asked.tier.map(Signature::tier));
+    if !needs.emulated {
+        facts.push(Signature::tier(crate::host::Tier::Kvm));
+    }
+    facts.extend(asked.traits.iter().map(|name| match name.as_str() {
+        Requirements::CONFINED => Signature::confined(true),
+        flag => Signature::flag(flag),
+    }));
+    // To whom nothing is lent in particular, only that is open which is open to all.
+    if !lends && !book.classes.invites(search.client) {
+        facts.extend([Signature::everyone(true), Signature::confined(true)]);
+    }
+    facts
+}
+
+/// A name of a host that the client would accept: names are not what a class has in common.
+fn some_host(asked: &Requirements) -> &str {
+    match &asked.host {
+        Some(Choice::OneOf(names)) => names.first().map_or("", String::as_str),
+        Some(Choice::NoneOf(_)) | None => "",
+    }
+}
