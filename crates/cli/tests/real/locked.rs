@@ -4,8 +4,12 @@
 use crate::fixture::{SMALL, world};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use sublet_testing::World;
+use sublet_testing::world::{PATIENCE, eventually};
 
 fn sqlite3(file: &std::path::Path, sql: &str) -> Result<(i32, String)> {
     let out = Command::new("sqlite3").arg(file).arg(sql).output()?;
@@ -24,9 +28,30 @@ fn everywhere(world: &World, partition: &str) -> Result<(String, String, Vec<Str
     Ok((market, host, size))
 }
 
+/// Asks the machine's own monitor. It talks to one at a time: the agent must be away.
+fn monitor(world: &World, command: &str) -> Result<Value> {
+    let run = world.hosts[0].state.join("run");
+    let sockets = std::fs::read_dir(&run)?.map(|entry| Ok(entry?.path().join("qmp.sock")));
+    let sockets: Vec<PathBuf> = sockets.collect::<std::io::Result<_>>()?;
+    let socket = sockets.iter().find_map(|path| UnixStream::connect(path).ok()).context("a machine's monitor")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(socket.try_clone()?).lines();
+    let mut ask = |line: &str| -> Result<Value> {
+        (&socket).write_all(format!("{{\"execute\": \"{line}\"}}\n").as_bytes())?;
+        loop {
+            let answer: Value = serde_json::from_str(&lines.next().context("an answer")??)?;
+            if let Some(value) = answer.get("return") {
+                return Ok(value.clone());
+            }
+        }
+    };
+    ask("qmp_capabilities")?;
+    ask(command)
+}
+
 #[test]
 fn a_held_allocation_is_refused_everywhere_and_unchanged() -> Result<()> {
-    let world = world()?;
+    let mut world = world()?;
     let (alice, owner) = (world.person("alice")?, world.owner("host-a")?);
     let lease = alice.rent("box", "linux-minimal", &SMALL)?;
     let partition = lease["partition"].as_str().context("a lease names its partition")?.to_string();
@@ -67,6 +92,14 @@ fn a_held_allocation_is_refused_everywhere_and_unchanged() -> Result<()> {
     std::thread::sleep(std::time::Duration::from_secs(3));
 
     ensure!(everywhere(&world, &partition)? == before, "{:?}\n{before:?}", everywhere(&world, &partition)?);
+    world.kill_agent(0)?;
+    let memory = monitor(&world, "query-memory-size-summary")?["base-memory"].as_i64();
+    ensure!(memory == Some(768 << 20), "{memory:?} bytes in the monitor's own words");
+    let cpus = monitor(&world, "query-cpus-fast")?.as_array().map(Vec::len);
+    ensure!(cpus == Some(1), "{cpus:?} processors in the monitor's own words");
+    world.start_agent(0)?;
+    eventually("the agent adopted the partition", PATIENCE, || Ok(alice.inside("box", "true")?.ok().ok()))?;
+
     let inside = alice.inside("box", "nproc; awk '/MemTotal/ {print $2}' /proc/meminfo")?.ok()?.stdout;
     let memory_kib: i64 = inside.lines().nth(1).context("two lines")?.trim().parse()?;
     ensure!(inside.starts_with("1\n") && (650_000..=786_432).contains(&memory_kib), "{inside}");

@@ -88,7 +88,6 @@ fn recipe_folders(given: Option<&Path>) -> Vec<PathBuf> {
 fn find_guest() -> anyhow::Result<PathBuf> {
     let places = beside_program(&[
         "sublet-guest",
-        "../x86_64-unknown-linux-gnu/release/sublet-guest",
         "../x86_64-unknown-linux-gnu/guest/sublet-guest",
         "../lib/sublet/sublet-guest",
     ]);
