@@ -150,11 +150,11 @@ async fn grant(handle: &Handle, actor: &Actor, dice: &mut seed::Dice) -> Arc<Lea
     let id: LeaseId = sublet_wire::new_id();
     let cpu = 1 + i64::try_from(dice.below(6)).unwrap_or(0);
     let requirements = Requirements {
-        cpu: Some(Millicores(cpu * 1000)),
-        memory: Some(MiB(cpu * 1024)),
+        cpu: Some(Millicores(cpu * 1000).into()),
+        memory: Some(MiB(cpu * 1024).into()),
         os: Some("debian".into()),
         arch: Some("x86_64".into()),
-        labels: [("region".to_string(), "eu".to_string())].into(),
+        labels: [("region".to_string(), "eu".into())].into(),
         ..Requirements::default()
     };
     let rent = Rent {
