@@ -8,12 +8,13 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use std::net::SocketAddr;
+use axum_server::accept::NoDelayAcceptor;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use sublet_model::identity::Sha256Digest;
+use sublet_wire::connections::{self, Capped};
 use sublet_wire::problem::{Kind, Problem};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeFile;
 
@@ -37,13 +38,13 @@ pub async fn serve(
     address: SocketAddr,
     cancellation: CancellationToken,
 ) -> Result<(), DepotError> {
-    Server::bind(Depot::open(dir)?, address).await?.run(cancellation).await
+    Server::bind(Depot::open(dir)?, address)?.run(cancellation).await
 }
 
 impl Server {
     /// Listens; port 0 takes a free one.
-    pub async fn bind(depot: Depot, address: SocketAddr) -> Result<Self, DepotError> {
-        let listener = TcpListener::bind(address).await.map_err(|source| DepotError::Listen { address, source })?;
+    pub fn bind(depot: Depot, address: SocketAddr) -> Result<Self, DepotError> {
+        let listener = TcpListener::bind(address).map_err(|source| DepotError::Listen { address, source })?;
         Ok(Self { listener, shared: Arc::new(Shared { depot, verified: Verified::default() }) })
     }
 
@@ -54,7 +55,8 @@ impl Server {
 
     /// Answers until cancelled; downloads under way are finished.
     pub async fn run(self, cancellation: CancellationToken) -> Result<(), DepotError> {
-        let failed = DepotError::io("serve", self.shared.depot.dir());
+        let dir = self.shared.depot.dir().to_owned();
+        let failed = |error| DepotError::io("serve", &dir)(error);
         read_ahead(self.shared.clone(), cancellation.clone());
         let routes = Router::new()
             .route("/v1/images", get(images))
@@ -63,8 +65,14 @@ impl Server {
             .route("/v1/health", get(health))
             .fallback(|| async { not_found("there is nothing at this address of a depot") })
             .with_state(self.shared.clone());
-        let serving = axum::serve(self.listener, routes).with_graceful_shutdown(cancellation.cancelled_owned());
-        serving.await.map_err(failed)
+        let closing = axum_server::Handle::new();
+        let server = axum_server::from_tcp(self.listener).map_err(failed)?.handle(closing.clone());
+        let server = connections::bounded(server).acceptor(Capped::new(NoDelayAcceptor::new(), connections::room()));
+        tokio::spawn(async move {
+            cancellation.cancelled().await;
+            closing.graceful_shutdown(None);
+        });
+        server.serve(routes.into_make_service()).await.map_err(failed)
     }
 }
 

@@ -62,7 +62,7 @@ struct Running {
 impl Running {
     async fn start(depot: &Depot) -> Self {
         sublet_wire::tls::install_provider();
-        let server = Server::bind(depot.clone(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let server = Server::bind(depot.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
         let base = format!("http://{}", server.local_addr().unwrap());
         let cancellation = CancellationToken::new();
         tokio::spawn(server.run(cancellation.clone()));
@@ -231,4 +231,15 @@ fn the_key_is_its_owners_alone_and_stays() {
     assert!(matches!(Depot::open(f.temp.path()), Err(DepotError::NotADepot(_))));
     fs::write(&key, "short").unwrap();
     assert!(matches!(Depot::create(f.depot.dir()), Err(DepotError::BadKey(_))), "a bad key is never replaced");
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_cut_off() {
+    let f = fixture();
+    let running = Running::start(&f.depot).await;
+    let many = (0..100).fold(running.http.get(format!("{}/v1/health", running.base)), |request, n| {
+        request.header(format!("x-{n}"), "1")
+    });
+    assert_eq!(many.send().await.unwrap().status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    assert_eq!(running.http.get(format!("{}/v1/health", running.base)).send().await.unwrap().status(), StatusCode::OK);
 }

@@ -15,7 +15,6 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub mod accounts;
 pub mod authorize;
-pub mod connections;
 pub mod extract;
 pub mod find;
 pub mod gate;

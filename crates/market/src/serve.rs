@@ -6,7 +6,6 @@ use crate::db::{DbError, Reader, Sqlite};
 use crate::engine::clock::MarketClock;
 use crate::engine::commit::CommitError;
 use crate::engine::thread::{Handle, Running};
-use crate::http::connections::Capped;
 use crate::http::{App, router};
 use crate::keys::{Keys, KeysError};
 use crate::tls::{self, Identity, TlsError};
@@ -18,19 +17,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use sublet_model::identity::Sha256Digest;
+use sublet_wire::connections::{self, Capped};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long requests may still take once the market is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long the head of a request may take, and a connection lie idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The largest head of a request.
-const LARGEST_HEAD_BYTES: usize = 64 << 10;
-/// The most headers of a request.
-const MOST_HEADERS: usize = 64;
-/// The most connections, where the operating system allows that many files.
-const MOST_CONNECTIONS: u64 = 8192;
 
 /// Why a market does not run, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -183,18 +175,8 @@ async fn listen(
     closing: axum_server::Handle<SocketAddr>,
 ) -> io::Result<()> {
     let service = router(Arc::new(app)).into_make_service();
-    let mut server = axum_server::from_tcp(listener)?
-        .handle(closing)
-        .http1_only()
-        .first_request_timeout(HEADER_TIMEOUT)
-        .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "a connection was not taken"));
-    server
-        .http_builder()
-        .http1()
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(MOST_HEADERS)
-        .max_buf_size(LARGEST_HEAD_BYTES);
-    let room = room_for_connections();
+    let server = connections::bounded(axum_server::from_tcp(listener)?.handle(closing));
+    let room = connections::room();
     match identity {
         None => server.acceptor(Capped::new(NoDelayAcceptor::new(), room)).serve(service).await,
         Some(identity) => {
@@ -202,10 +184,4 @@ async fn listen(
             server.acceptor(Capped::new(tls, room)).serve(service).await
         }
     }
-}
-
-/// Connections leave room for the database and all else that needs files.
-fn room_for_connections() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(MOST_CONNECTIONS * 2);
-    usize::try_from((files / 2).min(MOST_CONNECTIONS)).unwrap_or(64)
 }

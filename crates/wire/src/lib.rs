@@ -1,8 +1,10 @@
 //! What crosses the network, shared by both ends: bodies, problems, the host's sync and its proof
-//! of identity, and the one HTTP client.
+//! of identity, the one HTTP client, and the cap on
+//! connections that every server has.
 
 pub mod api;
 pub mod client;
+pub mod connections;
 pub mod join;
 pub mod mac;
 pub mod problem;

@@ -76,7 +76,7 @@ impl Serve {
         let depot = Depot::open(self.dir)?;
         let images = depot.list()?.len();
         let key = depot.public_key();
-        let server = Server::bind(depot, self.listen).await?;
+        let server = Server::bind(depot, self.listen)?;
         let address = server.local_addr().context("failed to ask where the depot listens")?;
         tracing::info!("the depot is listening at http://{address} with {images} images, signed with {key}");
         Ok(server.run(cancellation).await?)

@@ -1,13 +1,43 @@
-//! Caps how many connections are open at once, and so how much a flood of them can take.
+//! What every server of ours bounds: how many connections are open at once, and how long and how
+//! large the head of a request may be. A flood of them takes no more than that.
 
 use axum_server::accept::Accept;
+use axum_server::Server;
 use futures_util::future::BoxFuture;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long the head of a request may take, and a connection lie idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The largest head of a request.
+const LARGEST_HEAD_BYTES: usize = 64 << 10;
+/// The most headers of a request.
+const MOST_HEADERS: usize = 64;
+/// The most connections, where the operating system allows that many files.
+const MOST_CONNECTIONS: u64 = 8192;
+
+/// How many connections there is room for: half of the files, the rest is for all else.
+pub fn room() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(MOST_CONNECTIONS * 2);
+    usize::try_from((files / 2).min(MOST_CONNECTIONS)).unwrap_or(64)
+}
+
+/// A server of HTTP/1.1 that waits for nobody's headers for long, and takes no large ones.
+pub fn bounded(server: Server<SocketAddr>) -> Server<SocketAddr> {
+    let mut server = server
+        .http1_only()
+        .first_request_timeout(HEADER_TIMEOUT)
+        .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "a connection was not taken"));
+    let mut http = server.http_builder().http1();
+    http.header_read_timeout(HEADER_TIMEOUT).max_headers(MOST_HEADERS).max_buf_size(LARGEST_HEAD_BYTES);
+    server
+}
 
 /// Accepts connections while there is room; closes the others at once.
 #[derive(Debug, Clone)]
