@@ -5,11 +5,14 @@
 
 mod bounds;
 mod choice;
+mod language;
 mod order;
 mod resolve;
 
 pub use bounds::Bounds;
 pub use choice::Choice;
+pub use language::LanguageError;
+pub(crate) use language::label;
 pub use order::{OrderBy, OrderKey};
 pub use resolve::{Assumed, RequirementsError, Resolved};
 
@@ -24,8 +27,10 @@ use utoipa::ToSchema;
 /// A quantity is an amount (its lower bound) or an object with `at_least` and `at_most`: the lower
 /// bound is what gets allocated, the upper one leaves out partitions in which more than that would
 /// be allocated. A choice is a word, a list of words, or an object with `not_in`.
+///
+/// The text form may stand in place of the whole object: `"cpu>=4 os=debian"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub struct Requirements {
     /// Processor time; 1 core if absent.
     #[schema(value_type = Option<bounds::Described>)]
@@ -113,6 +118,37 @@ impl Requirements {
     pub const MOST_ORDER_KEYS: usize = 3;
     /// The one trait that is no flag of the processor: partitions run confined.
     pub const CONFINED: &'static str = "confined";
+}
+
+impl Serialize for Requirements {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Requirements {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(Either)
+    }
+}
+
+/// Reads the object, or the text in its place.
+struct Either;
+
+impl<'de> serde::de::Visitor<'de> for Either {
+    type Value = Requirements;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object, or a text such as \"cpu>=4 os=debian\"")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Requirements, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Requirements, A::Error> {
+        Requirements::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+    }
 }
 
 #[cfg(test)]

@@ -233,23 +233,47 @@ pub fn parse_cpu(text: &str) -> Result<Millicores, InvalidAmount> {
 /// Reads memory such as `512MiB` or `8GiB`. Decimal units are refused, for they bill another amount.
 pub fn parse_memory(text: &str) -> Result<MiB, InvalidAmount> {
     let wrong = || InvalidAmount::new(text, "memory such as 512MiB or 8GiB");
+    binary_size(text).map(MiB).filter(|m| *m <= MiB::MAX).ok_or_else(wrong)
+}
+
+/// Reads a size with a binary unit, exactly, in MiB.
+fn binary_size(text: &str) -> Option<i64> {
     let bare = text.trim();
-    let (number, factor, places) = match () {
-        () if bare.ends_with("MiB") => (&bare[..bare.len() - 3], 1, 0),
-        () if bare.ends_with("GiB") => (&bare[..bare.len() - 3], 1024, 3),
-        () if bare.ends_with("TiB") => (&bare[..bare.len() - 3], 1024 * 1024, 3),
-        () => return Err(wrong()),
-    };
-    let amount = fixed_point(number.trim_end(), places).and_then(|n| n.checked_mul(factor));
+    let units = [("MiB", 1, 0), ("GiB", 1024, 3), ("TiB", 1024 * 1024, 3)];
+    let (number, factor, places) =
+        units.into_iter().find_map(|(unit, factor, places)| Some((bare.strip_suffix(unit)?, factor, places)))?;
+    let amount = fixed_point(number.trim_end(), places)?.checked_mul(factor)?;
     let scale = 10i64.pow(places as u32);
-    amount.filter(|n| n % scale == 0).map(|n| MiB(n / scale)).filter(|m| *m <= MiB::MAX).ok_or_else(wrong)
+    (amount % scale == 0).then_some(amount / scale)
 }
 
 /// Reads disk such as `50GiB` or `2TiB`.
 pub fn parse_disk(text: &str) -> Result<GiB, InvalidAmount> {
     let wrong = || InvalidAmount::new(text, "disk such as 50GiB or 2TiB, in whole GiB");
-    let memory = parse_memory(text).map_err(|_| wrong())?;
-    if memory.0 % 1024 == 0 { Ok(GiB(memory.0 / 1024)) } else { Err(wrong()) }
+    let mebibytes = binary_size(text).filter(|mib| mib % 1024 == 0).ok_or_else(wrong)?;
+    Some(GiB(mebibytes / 1024)).filter(|d| *d <= GiB::MAX).ok_or_else(wrong)
+}
+
+/// Reads a span such as `90s`, `2h30m` or `7d`: whole numbers, the larger unit first.
+pub fn parse_span(text: &str) -> Result<Seconds, InvalidAmount> {
+    let wrong = || InvalidAmount::new(text, "a span such as 90s, 30m or 2h30m");
+    let mut rest = text.trim();
+    let mut seconds = 0i64;
+    for (unit, length) in [('w', 7 * 86_400), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)] {
+        let Some((number, behind)) = rest.split_once(unit) else { continue };
+        let part = fixed_point(number, 0).and_then(|n| n.checked_mul(length));
+        seconds = part.and_then(|part| seconds.checked_add(part)).ok_or_else(wrong)?;
+        rest = behind;
+    }
+    let read = rest.is_empty() && !text.trim().is_empty();
+    Some(Seconds(seconds)).filter(|span| read && *span <= Seconds::MAX).ok_or_else(wrong)
+}
+
+/// Reads a share such as `99.5%`, in thousandths.
+pub fn parse_permille(text: &str) -> Result<u16, InvalidAmount> {
+    let wrong = || InvalidAmount::new(text, "a share such as 99% or 99.5%");
+    let permille = text.trim().strip_suffix('%').and_then(|number| fixed_point(number, 1));
+    permille.filter(|p| *p <= 1000).and_then(|p| u16::try_from(p).ok()).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -274,6 +298,24 @@ mod tests {
         for bad in ["512", "8GB", "8G", "0.001GiB", "1.5MiB", "9999999999999999999GiB"] {
             assert_eq!(memory(bad), None, "{bad:?}");
         }
+        let disk = |t| parse_disk(t).map(|d| d.0).ok();
+        assert_eq!(
+            [disk("0GiB"), disk("2TiB"), disk("1.5GiB"), disk("16384TiB")],
+            [Some(0), Some(2048), None, Some(16 << 20)]
+        );
+        let span = |t| parse_span(t).map(|s| s.0).ok();
+        assert_eq!(
+            [span("2h30m"), span("90s"), span("1d1s"), span("1w")],
+            [Some(9000), Some(90), Some(86_401), Some(604_800)]
+        );
+        for bad in ["", "h", "2", "30m2h", "1h1h", "-1h", "1.5h", "99999999999999999999s", "4000d", "2h 30m"] {
+            assert_eq!(span(bad), None, "{bad:?}");
+        }
+        let share = |t| parse_permille(t).ok();
+        assert_eq!(
+            [share("99%"), share("99.5%"), share("100%"), share("100.1%"), share("99"), share("0.99")],
+            [Some(990), Some(995), Some(1000), None, None, None]
+        );
         let price = |t| parse_price(t).map(|p| p.0).ok();
         assert_eq!([price("0.008"), price("0.05/h"), price("0")], [Some(8000), Some(50_000), Some(0)]);
         for bad in ["-0.1", "0.0000001", "1e400", "inf", "0.05/d", "99999999999"] {

@@ -1,6 +1,6 @@
 //! The clauses of the rule of fit, by name: which one a partition breaks, and from where it came.
 
-use crate::requirements::Requirements;
+use crate::requirements::{Requirements, label};
 use crate::resources::Dimension;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -180,11 +180,6 @@ impl Unfit {
             _ => after + at(&AFTER_NAMED),
         }
     }
-}
-
-/// The name of a label in the text form.
-fn label(key: &str) -> String {
-    if key == "region" { key.into() } else { format!("label.{key}") }
 }
 
 /// Clauses that one partition breaks, in the fixed order.
