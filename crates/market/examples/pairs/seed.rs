@@ -115,7 +115,7 @@ fn host(n: u64, dice: &mut Dice) -> Vec<Change> {
     let number = host_number(n);
     let offer = Offer { id: id(number), version: 1, account: id(LENDER), conditions };
     let mut rows = vec![
-        Change::Offer(OfferRow { offer, created_at: START }),
+        Change::Offer(OfferRow { offer: offer.into(), created_at: START }),
         Change::Host(Host {
             id: id(number),
             name: format!("h{n}"),

@@ -206,12 +206,12 @@ fn host(c: &Cells<'_>) -> Result<Host, DbError> {
 
 fn offer(c: &Cells<'_>) -> Result<OfferRow, DbError> {
     Ok(OfferRow {
-        offer: Offer {
+        offer: Arc::new(Offer {
             id: c.parse("id")?,
             version: c.get("version")?,
             account: c.parse("account")?,
             conditions: c.json("conditions")?,
-        },
+        }),
         created_at: c.at("created_at")?,
     })
 }

@@ -1,36 +1,40 @@
-//! What is lent, as the book sees it: from here both searching and granting look.
+//! How the market looks into its book: from here both searching and granting look.
 
-use super::rows::{Host, Image, PartitionRow};
+use super::rows::Image;
 use super::state::State;
-use sublet_model::book::Listing;
+use sublet_model::book::{Found, Listing, Search, Unfit, admit};
+use sublet_model::ids::HostId;
 use sublet_model::image::ImageManifest;
-use sublet_model::partition::alter;
 use sublet_model::units::Timestamp;
 
-/// Every partition that is lent, held ones too: they count as busy.
-pub fn listings(state: &State, now: Timestamp) -> Vec<Listing<'_>> {
-    let lending = |host: &&Host| !host.suspended && state.account(host.account).is_some_and(|a| !a.suspended);
-    state.hosts().filter(lending).flat_map(|host| of_host(state, host, now)).collect()
+/// Up to how many partitions lent it is counted, without being asked, why each does not fit.
+const FEW: usize = 2000;
+
+/// The best partitions that fit.
+pub fn find<'a>(state: &'a State, search: &Search<'_>, limit: usize) -> Found<'a> {
+    state.book().find(search, limit, |host| is_heard(state, host, search.now))
 }
 
-fn of_host<'a>(state: &'a State, host: &'a Host, now: Timestamp) -> Vec<Listing<'a>> {
-    let is_lent = |p: &&PartitionRow| p.lendable && !p.leaving && p.unlisted_until.is_none_or(|until| until <= now);
-    let (slots, lendable) = (state.slots(host.id), host.lendable());
-    let fresh = state.live(host.id).is_some_and(|live| live.is_fresh(now));
-    let listing = |p: &'a PartitionRow| {
-        let offer = state.newest_offer(p.offer?)?;
-        Some(Listing {
-            partition: p.id,
-            host_name: &host.name,
-            inventory: &host.inventory,
-            offer: &offer.offer,
-            reach: if fresh { alter::reach(lendable, &slots, p.id) } else { None },
-            least: p.profile.min,
-            reliability_permille: state.reliability_permille(host.id),
-            listed_at: p.listed_at.unwrap_or(p.declared_at),
-        })
-    };
-    state.partitions_of(host.id).filter(is_lent).filter_map(listing).collect()
+/// Where nothing fits: for each clause, how many partitions break it first. Empty where many are
+/// lent, for it takes a look at each.
+pub fn unfit(state: &State, search: &Search<'_>) -> Vec<(Unfit, usize)> {
+    if state.book().len() > FEW {
+        return Vec::new();
+    }
+    let mut counts = std::collections::BTreeMap::new();
+    state.book().each(search.now, |host, listing| {
+        let reach = listing.reach.filter(|_| is_heard(state, host, search.now));
+        let listing = Listing { reach, ..*listing };
+        if let Err(why) = admit(&listing, search.needs, search.client, search.images, search.now) {
+            *counts.entry(why).or_insert(0) += 1;
+        }
+    });
+    counts.into_iter().collect()
+}
+
+/// Whether a host was heard so lately that something may be granted on it.
+fn is_heard(state: &State, host: HostId, now: Timestamp) -> bool {
+    state.live(host).is_some_and(|live| live.is_fresh(now))
 }
 
 /// The images that may boot in new leases, with their manifests in the same order.

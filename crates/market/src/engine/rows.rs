@@ -147,8 +147,8 @@ impl Host {
 /// One version of lending conditions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferRow {
-    /// The offer.
-    pub offer: Offer,
+    /// The offer. The book shares it.
+    pub offer: Arc<Offer>,
     /// Since when.
     pub created_at: Timestamp,
 }

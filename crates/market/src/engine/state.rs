@@ -7,6 +7,7 @@ use super::live::{HostLive, SILENT};
 use super::rows::*;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use sublet_model::book::Book;
 use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
 use sublet_model::partition::alter::{self, Slot};
@@ -15,6 +16,7 @@ use sublet_model::units::{Seconds, Timestamp};
 
 mod apply;
 mod index;
+mod listed;
 
 pub use apply::Undo;
 use index::Index;
@@ -40,6 +42,8 @@ pub struct Tables {
 pub struct State {
     tables: Tables,
     index: Index,
+    /// What is lent, arranged for searching.
+    book: Book,
     live: HashMap<HostId, HostLive>,
     started_at: Timestamp,
     /// Counts changes that a view of a lease shows. Starts at the time of the start, so that a
@@ -52,7 +56,7 @@ impl State {
     /// The market as these rows tell it; nothing was heard yet.
     pub fn new(tables: Tables) -> Self {
         let index = Index::of(&tables);
-        Self { tables, index, ..Self::default() }
+        Self { tables, index, ..Self::default() }.with_book()
     }
 
     /// The rows.
@@ -64,12 +68,14 @@ impl State {
     pub fn reloaded(&self, tables: Tables) -> Self {
         let Self { live, started_at, view_clock, .. } = self.clone();
         // Every view may have changed: none keeps a version of its own.
-        Self { index: Index::of(&tables), tables, live, started_at, view_clock: view_clock + 1, views: HashMap::new() }
+        let (view_clock, views) = (view_clock + 1, HashMap::new());
+        let index = Index::of(&tables);
+        Self { index, tables, live, started_at, view_clock, views, book: Book::default() }.with_book()
     }
 
     /// Whether the indexes are what the rows make them. For tests.
     pub fn is_consistent(&self) -> bool {
-        self.index == Index::of(&self.tables)
+        self.index == Index::of(&self.tables) && self.book_is_consistent()
     }
 
     /// When this market started.

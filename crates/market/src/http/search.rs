@@ -11,10 +11,8 @@ use crate::http::{App, views};
 use axum::Json;
 use axum::extract::State as Shared;
 use std::sync::Arc;
-use sublet_model::book::{self, Listing, Match};
-use sublet_model::image::ImageManifest;
+use sublet_model::book::{Listing, Match, Search};
 use sublet_model::offer::Audience;
-use sublet_model::requirements::Resolved;
 use sublet_model::units::Timestamp;
 use sublet_wire::api::{MatchView, OfferView, Page, SearchAnswer, SearchRequest, UnfitCount};
 use utoipa_axum::router::OpenApiRouter;
@@ -78,28 +76,16 @@ fn answer(
     now: Timestamp,
 ) -> Result<SearchAnswer, Fault> {
     let (needs, assumed) = request.requirements.resolve().map_err(|e| Fault::invalid(format!("requirements.{e}")))?;
-    let listings = listing::listings(state, now);
     let (_, manifests) = listing::images(state);
-    Ok(match book::find(&listings, &needs, actor.account, &manifests, now) {
-        Ok(found) => {
-            let views = found.iter().take(limit).filter_map(|hit| shown(state, hit, &listings, &needs, &manifests));
-            SearchAnswer { matches: views.collect(), assumed, unfit: Vec::new() }
-        }
-        Err(unfit) => {
-            let count = |(reason, partitions)| UnfitCount::new(reason, &needs.asked, partitions);
-            SearchAnswer { matches: Vec::new(), assumed, unfit: unfit.into_iter().map(count).collect() }
-        }
-    })
+    let search = Search { needs: &needs, client: actor.account, images: &manifests, now };
+    let found = listing::find(state, &search, limit);
+    let matches: Vec<_> = found.matches.iter().filter_map(|hit| shown(state, hit, &search)).collect();
+    let count = |(reason, partitions)| UnfitCount::new(reason, &needs.asked, partitions);
+    let unfit = if matches.is_empty() { listing::unfit(state, &search) } else { Vec::new() };
+    Ok(SearchAnswer { matches, assumed, unfit: unfit.into_iter().map(count).collect() })
 }
 
-fn shown(
-    state: &State,
-    hit: &Match,
-    listings: &[Listing<'_>],
-    needs: &Resolved,
-    manifests: &[&ImageManifest],
-) -> Option<MatchView> {
-    let listing = listings.iter().find(|l| l.partition == hit.partition)?;
+fn shown(state: &State, (hit, listing): &(Match, Listing<'_>), search: &Search<'_>) -> Option<MatchView> {
     Some(MatchView {
         partition: hit.partition,
         partition_name: state.partition(hit.partition)?.name.clone(),
@@ -108,10 +94,10 @@ fn shown(
         cpu_model: format!("{} {}", listing.inventory.arch, listing.inventory.cpu_model),
         resources: hit.resources,
         vcpus: hit.vcpus,
-        image: manifests.get(hit.image)?.reference(),
+        image: search.images.get(hit.image)?.reference(),
         hourly: hit.hourly,
         total: hit.total,
-        term: needs.term,
+        term: search.needs.term,
         until: hit.until,
         prices: listing.offer.conditions.prices,
         reliability_permille: listing.reliability_permille,

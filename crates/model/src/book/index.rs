@@ -306,6 +306,15 @@ impl Book {
         }
     }
 
+    /// Shows every partition that is not closed now, with its host.
+    pub fn each(&self, now: Timestamp, mut look: impl FnMut(HostId, &Listing<'_>)) {
+        for leaf in self.tree.leaves() {
+            for at in (0..leaf.len()).filter(|at| !self.is_closed(leaf.number[*at], now)) {
+                look(self.host(leaf.number[at]), &self.listing(&leaf.row(at)));
+            }
+        }
+    }
+
     /// Which partition has this number.
     pub(super) fn partition(&self, number: u32) -> PartitionId {
         self.cards[number as usize].partition
@@ -341,6 +350,11 @@ impl Book {
             + self.host_names.len() * (size_of::<(Arc<str>, u32)>() + 40);
         let offers = self.offers.capacity() * size_of::<OfferCard>();
         self.tree.bytes() + self.cards.capacity() * size_of::<Card>() + hosts + offers + self.classes.len() * 600
+    }
+
+    /// How many classes of like partitions there are.
+    pub fn classes_len(&self) -> usize {
+        self.classes.len()
     }
 
     /// Whether both say the same of every partition, however they are arranged.

@@ -34,10 +34,14 @@ pub struct Change {
 
 /// The most that the idle partition `id` could become now.
 pub fn reach(lendable: Resources, slots: &[Slot], id: PartitionId) -> Option<Resources> {
-    let this = slots.iter().find(|s| s.id == id && !s.held)?;
-    let others = slots.iter().filter(|s| s.id != id);
+    slots.iter().find(|s| s.id == id && !s.held).map(|s| reach_if_idle(lendable, slots, s))
+}
+
+/// The most that one of these partitions could become if nobody held it.
+pub fn reach_if_idle(lendable: Resources, slots: &[Slot], this: &Slot) -> Resources {
+    let others = slots.iter().filter(|s| s.id != this.id);
     let taken: Resources = others.map(|s| if s.held { s.has } else { s.profile.min }).sum();
-    Some(this.profile.max.min(lendable - taken))
+    this.profile.max.min(lendable - taken)
 }
 
 /// The changes after which the idle partition `id` has `wanted` (raised to its min where less was

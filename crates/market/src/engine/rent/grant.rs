@@ -8,12 +8,12 @@ use crate::engine::listing;
 use crate::engine::rows::{Agreed, Host, Image, Lease};
 use std::sync::Arc;
 use sublet_model::billing::Terms;
-use sublet_model::book::{self, Match, Unfit};
+use sublet_model::book::{Match, Search, Unfit};
 use sublet_model::identity::{Sha256Digest, Signed};
 use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_model::lease::LeaseState;
 use sublet_model::partition::{Allocation, alter};
-use sublet_model::requirements::{Requirements, Resolved};
+use sublet_model::requirements::Resolved;
 use sublet_model::units::Micros;
 use sublet_wire::api::{Timeline, UnfitCount};
 use sublet_wire::problem::Kind;
@@ -60,18 +60,17 @@ pub(super) fn one(
 
 /// The best partition that fits, and the image that will boot in it.
 fn best(draft: &Draft<'_>, actor: &Actor, needs: &Resolved) -> Result<(Match, Image), Refusal> {
-    let listings = listing::listings(draft, draft.now);
     let (images, manifests) = listing::images(draft);
-    let no_match = |unfit| no_match(unfit, &needs.asked);
-    let found = book::find(&listings, needs, actor.account, &manifests, draft.now).map_err(no_match)?;
-    let best = found.into_iter().next().ok_or_else(|| no_match(Vec::new()))?;
-    let image = images.get(best.image).copied().cloned().ok_or_else(|| no_match(Vec::new()))?;
+    let search = Search { needs, client: actor.account, images: &manifests, now: draft.now };
+    let found = listing::find(draft, &search, 1).matches.into_iter().next();
+    let (best, _) = found.ok_or_else(|| no_match(draft, &search))?;
+    let image = images.get(best.image).copied().cloned().ok_or_else(|| no_match(draft, &search))?;
     Ok((best, image))
 }
 
-fn no_match(unfit: Vec<(Unfit, usize)>, asked: &Requirements) -> Refusal {
+fn no_match(draft: &Draft<'_>, search: &Search<'_>) -> Refusal {
+    let (unfit, asked, all) = (listing::unfit(draft, search), &search.needs.asked, draft.book().len());
     let count = |(reason, partitions): &(Unfit, usize)| UnfitCount::new(*reason, asked, *partitions);
-    let all: usize = unfit.iter().map(|(_, partitions)| partitions).sum();
     let detail = match all {
         0 => "no partition is lent at the moment".to_string(),
         _ => format!("none of the {all} partitions that are lent fits"),

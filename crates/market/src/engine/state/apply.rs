@@ -4,6 +4,7 @@ use super::State;
 use crate::engine::change::Change;
 use crate::engine::live::HostLive;
 use crate::engine::rows::*;
+use std::collections::HashMap;
 use std::sync::Arc;
 use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
@@ -16,7 +17,7 @@ pub struct Undo(Before);
 
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "lives for one batch")]
-enum Before {
+pub(super) enum Before {
     Same,
     Account(AccountId, Option<Account>),
     Member(MemberId, Option<Member>),
@@ -35,8 +36,14 @@ enum Before {
 impl State {
     /// Makes a change, and says how to take it back.
     pub fn apply(&mut self, change: &Change) -> Undo {
+        let before = self.make(change);
+        self.relist_after(&before);
+        Undo(before)
+    }
+
+    fn make(&mut self, change: &Change) -> Before {
         use Change as C;
-        Undo(match change {
+        match change {
             C::Account(row) => Before::Account(row.id, self.put_account(row.id, Some(row.clone()))),
             C::AccountSuspended { account, suspended } => self.edit_account(*account, |row| row.suspended = *suspended),
             C::Member(row) => Before::Member(row.id, self.tables.members.insert(row.id, row.clone())),
@@ -81,26 +88,31 @@ impl State {
                 self.apply_to_lease(change)
             }
             C::Heard { .. } | C::Seen { .. } | C::Silenced { .. } | C::Flagged { .. } => self.apply_to_live(change),
-        })
+        }
     }
 
     /// Takes a change back. Newest first.
     pub fn undo(&mut self, undo: Undo) {
-        match undo.0 {
-            Before::Same => {}
-            Before::Account(id, row) => drop(self.put_account(id, row)),
-            Before::Member(id, row) => drop(put(&mut self.tables.members, id, row)),
-            Before::Token(id, row) => drop(self.put_token(id, row)),
-            Before::JoinToken(id, row) => drop(self.put_join_token(id, row)),
-            Before::Host(id, row) => drop(self.put_host(id, row)),
-            Before::Partition(id, row) => drop(self.put_partition(id, row)),
-            Before::Offer(key, row) => drop(put(&mut self.tables.offers, key, row)),
-            Before::Image(digest, row) => drop(self.put_image(digest, row)),
-            Before::Lease(id, row) => drop(self.put_lease(id, row)),
-            Before::Charge(id, row) => drop(self.put_charge(id, row)),
-            Before::Live(id, Some(live)) => drop(self.live.insert(id, live)),
-            Before::Live(id, None) => drop(self.live.remove(&id)),
-            Before::Started(at) => self.started_at = at,
+        let now = self.swap(undo.0);
+        self.relist_after(&now);
+    }
+
+    /// Puts a row back as it was, and says how it was until now.
+    fn swap(&mut self, before: Before) -> Before {
+        match before {
+            Before::Same => Before::Same,
+            Before::Account(id, row) => Before::Account(id, self.put_account(id, row)),
+            Before::Member(id, row) => Before::Member(id, put(&mut self.tables.members, id, row)),
+            Before::Token(id, row) => Before::Token(id, self.put_token(id, row)),
+            Before::JoinToken(id, row) => Before::JoinToken(id, self.put_join_token(id, row)),
+            Before::Host(id, row) => Before::Host(id, self.put_host(id, row)),
+            Before::Partition(id, row) => Before::Partition(id, self.put_partition(id, row)),
+            Before::Offer(key, row) => Before::Offer(key, put(&mut self.tables.offers, key, row)),
+            Before::Image(digest, row) => Before::Image(digest, self.put_image(digest, row)),
+            Before::Lease(id, row) => Before::Lease(id, self.put_lease(id, row)),
+            Before::Charge(id, row) => Before::Charge(id, self.put_charge(id, row)),
+            Before::Live(id, live) => Before::Live(id, put_live(&mut self.live, id, live)),
+            Before::Started(at) => Before::Started(std::mem::replace(&mut self.started_at, at)),
         }
     }
 
@@ -216,6 +228,13 @@ impl State {
     fn touch(&mut self, lease: LeaseId) {
         self.view_clock += 1;
         self.views.insert(lease, self.view_clock);
+    }
+}
+
+fn put_live(all: &mut HashMap<HostId, HostLive>, host: HostId, live: Option<HostLive>) -> Option<HostLive> {
+    match live {
+        Some(live) => all.insert(host, live),
+        None => all.remove(&host),
     }
 }
 

@@ -4,7 +4,7 @@ use super::Tables;
 use crate::engine::rows::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sublet_model::identity::Sha256Digest;
-use sublet_model::ids::{AccountId, HostId, LeaseId, PartitionId, TokenId};
+use sublet_model::ids::{AccountId, HostId, LeaseId, OfferId, PartitionId, TokenId};
 use sublet_model::lease::{EndReason, LeaseState};
 
 /// How many of its last leases a host is judged by.
@@ -17,6 +17,8 @@ pub(super) struct Index {
     pub join_token_hashes: HashMap<Sha256Digest, TokenId>,
     /// Of the hosts that are not forgotten.
     pub host_names: HashMap<String, HostId>,
+    /// Hosts by the offer on whose conditions they lend.
+    pub offer_hosts: HashMap<OfferId, BTreeSet<HostId>>,
     /// Of the partitions that are not retired.
     pub host_partitions: HashMap<HostId, BTreeSet<PartitionId>>,
     pub image_references: BTreeMap<String, Sha256Digest>,
@@ -90,11 +92,17 @@ impl Index {
         if row.forgotten_at.is_none() {
             self.host_names.insert(row.name.clone(), row.id);
         }
+        if let Some((offer, _)) = row.offer {
+            self.offer_hosts.entry(offer).or_default().insert(row.id);
+        }
     }
 
     pub fn remove_host(&mut self, row: &Host) {
         if row.forgotten_at.is_none() {
             self.host_names.remove(&row.name);
+        }
+        if let Some((offer, _)) = row.offer {
+            remove_from(&mut self.offer_hosts, offer, &row.id);
         }
     }
 

@@ -111,7 +111,7 @@ impl Intake<'_, '_> {
         }
         let (id, version) = old.map_or((OfferId::from(self.host.uuid()), 1), |(id, version)| (id, version + 1));
         let offer = Offer { id, version, account, conditions: conditions.clone() };
-        self.draft.put(Change::Offer(OfferRow { offer, created_at: self.draft.now }));
+        self.draft.put(Change::Offer(OfferRow { offer: offer.into(), created_at: self.draft.now }));
         Some((id, version))
     }
 
