@@ -31,6 +31,7 @@ mod image;
 mod lease;
 mod refusal;
 mod rent;
+mod standing;
 mod sync;
 mod wake;
 

@@ -105,7 +105,7 @@ impl App {
     pub async fn ask(&self, command: Command, once: Option<Idempotency>) -> Result<Outcome, Fault> {
         match self.handle.call(command, once).await? {
             Reply::Outcome(outcome) => Ok(outcome),
-            Reply::Sync(_) | Reply::Preview(_) => Err(surprise()),
+            Reply::Sync(_) | Reply::Preview(_) | Reply::Stands(_) => Err(surprise()),
         }
     }
 }

@@ -165,6 +165,7 @@ async fn grant(handle: &Handle, actor: &Actor, dice: &mut seed::Dice) -> Arc<Lea
         ssh_public_key: SSH_KEY.into(),
         one_shot: false,
         release_after_disconnect: Seconds(120),
+        wait: None,
     };
     let command = Command::Rent(Box::new(rent));
     let once =

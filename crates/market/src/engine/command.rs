@@ -91,6 +91,8 @@ pub enum Command {
     Rent(Box<Rent>),
     /// Says what renting would do, and does none of it (client).
     Preview(Box<Rent>),
+    /// Whoever waited for a request that stands has gone; it may come back.
+    Away { once: Idempotency },
     /// Gives a lease back (its account, the operator).
     Release { actor: Actor, lease: LeaseId },
     /// Lengthens a lease (its account).
@@ -118,6 +120,8 @@ pub struct Rent {
     pub one_shot: bool,
     /// How long a one-shot lease goes on after its client vanished.
     pub release_after_disconnect: Seconds,
+    /// If nothing fits, for how long the request stands until something does. It needs a key.
+    pub wait: Option<Seconds>,
 }
 
 /// What was done. Stored with the idempotency key, so that a repeated request gets it again.
@@ -167,6 +171,21 @@ pub enum Reply {
     Sync(Box<SyncAnswer>),
     /// To a preview: what would be granted. Nothing was.
     Preview(Box<Preview>),
+    /// To a request that nothing fits and that waits: it stands. Ask again with the same key.
+    Stands(Stands),
+}
+
+/// Where a request stands that nothing fits yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stands {
+    /// The first lease that it will be granted: once there is such a lease, ask again.
+    pub lease: LeaseId,
+    /// How many came earlier.
+    pub ahead: usize,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when, at the latest.
+    pub until: Timestamp,
 }
 
 /// What renting would do.

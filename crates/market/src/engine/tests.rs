@@ -9,6 +9,7 @@ mod property;
 mod receipts;
 mod rent;
 mod silence;
+mod standing;
 mod sync;
 mod thread;
 pub(crate) mod world;

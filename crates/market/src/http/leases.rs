@@ -62,6 +62,7 @@ async fn rent(Shared(app): Shared<Arc<App>>, asked: Asked<RentRequest>) -> Resul
         ssh_public_key: key.to_openssh().map_err(|_| Fault::invalid("ssh_public_key: can't be written again"))?,
         one_shot,
         release_after_disconnect: release_after_disconnect.unwrap_or(USUAL_AFTERLIFE),
+        wait: None,
     };
     let command = Command::Rent(Box::new(rent));
     let Outcome::Granted { lease, assumed, .. } = app.ask(command, Some(once)).await? else { return Err(surprise()) };

@@ -395,6 +395,7 @@ pub fn asking(actor: Actor, ids: &[LeaseId], cpu: i64) -> Rent {
         ssh_public_key: SSH_KEY.into(),
         one_shot: false,
         release_after_disconnect: Seconds(120),
+        wait: None,
     }
 }
 
