@@ -28,6 +28,8 @@ use std::process::ExitCode;
 pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
     let market = || Market::open(&global.asked());
     let format = global.output;
+    // What can't be meant is said before anybody is asked.
+    needs(&command).map_or(Ok(()), |needs| needs.requirements().map(drop))?;
     match command {
         Command::Search(search) => return search.run(&market()?, format).await,
         Command::Run(run) => return run.run(&market()?, global.verbose > 0).await,
@@ -53,4 +55,13 @@ pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
         Command::Guard(guard) => return host::guard::run(guard),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn needs(command: &Command) -> Option<&needs::Needs> {
+    match command {
+        Command::Search(search) => Some(&search.needs),
+        Command::Run(run) => Some(&run.needs),
+        Command::Rent(rent) => Some(&rent.needs),
+        _ => None,
+    }
 }

@@ -33,18 +33,24 @@ pub enum Exit {
 pub struct Failure {
     exit: Exit,
     problem: String,
+    shown: Option<String>,
     advice: Option<String>,
 }
 
 impl Failure {
     /// What went wrong.
     pub fn new(exit: Exit, problem: impl Into<String>) -> Self {
-        Self { exit, problem: problem.into(), advice: None }
+        Self { exit, problem: problem.into(), shown: None, advice: None }
     }
 
     /// What to do about it.
     pub fn advise(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
+    }
+
+    /// Lines under the problem, as they stand: a text with the place that is wrong.
+    pub fn showing(self, lines: impl Into<String>) -> Self {
+        Self { shown: Some(lines.into()), ..self }
     }
 
     /// With another exit code.
@@ -121,6 +127,11 @@ fn problem(error: &anyhow::Error) -> Option<&Problem> {
 }
 
 fn details(error: &anyhow::Error) -> Vec<String> {
+    let own = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.shown.as_deref());
+    if let Some(shown) = own {
+        // Every character keeps its column, so that what points at one still does.
+        return shown.lines().map(|line| line.replace('\t', " ")).collect();
+    }
     problem(error).map(|p| p.unfit.iter().map(crate::output::unfit_line).collect()).unwrap_or_default()
 }
 
@@ -155,7 +166,12 @@ mod tests {
             detail: "nothing fits".into(),
             advice: Some("ask for less".into()),
             request_id: Some("req_1".into()),
-            unfit: vec![UnfitCount { reason: sublet_model::book::Unfit::Busy, clause: "free".into(), words: "in use".into(), partitions: 2 }],
+            unfit: vec![UnfitCount {
+                reason: sublet_model::book::Unfit::Busy,
+                clause: "free".into(),
+                words: "in use".into(),
+                partitions: 2,
+            }],
         }))
     }
 

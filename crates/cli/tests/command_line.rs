@@ -100,12 +100,61 @@ fn what_makes_no_sense_exits_2() {
         &["extend", "box", "1500ms"],
         &["login", "http://127.0.0.1:1"],
         &["host", "lend", "--keep", "2GB"],
+        &["host", "lend", "--keep", "1cpu,1GiB", "--when", "sometimes"],
+        &["search", "--order", "beauty"],
         &["host", "take-back"],
         &["depot", "serve", "x", "--listen", "0.0.0.0:7402"],
     ] {
         let (code, said) = fails(temp.path(), arguments);
         assert_eq!(code, 2, "{arguments:?}: {said}");
         assert!(said.starts_with("error: "), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_need_is_pointed_at() {
+    let temp = tempfile::tempdir().unwrap();
+    let advice = "what to do: `sublet search --help` shows the flags, the guide to requirements the words\n";
+    for (arguments, said) in [
+        (
+            &["search", "memroy>=4GiB"][..],
+            "error: can't read what you need: column 1: no such property memroy: did you mean memory?\n\
+             \x20 memroy>=4GiB\n\
+             \x20 ^^^^^^\n",
+        ),
+        (
+            &["rent", "cpu>=4", "memory>=8GB"],
+            "error: can't read what you need: column 16: \"8GB\" is not memory such as 512MiB or 8GiB: did you mean 8GiB?\n\
+             \x20 cpu>=4 memory>=8GB\n\
+             \x20                ^^^\n",
+        ),
+        (
+            &["run", "host=größe avx2 cpu>=4 cpu<=2", "--", "id"],
+            "error: can't read what you need: column 24: no amount is left for cpu after what was said before\n\
+             \x20 host=größe avx2 cpu>=4 cpu<=2\n\
+             \x20                        ^^^^^^\n",
+        ),
+        (
+            &["search", "os=ubuntu", "--os", "debian"],
+            "error: the flags contradict what stands before: column 11: os was said before: say it once, such as os in [a,b]\n\
+             \x20 os=ubuntu os=debian\n\
+             \x20           ^^^^^^^^^\n",
+        ),
+    ] {
+        assert_eq!(fails(temp.path(), arguments), (2, format!("{said}{advice}")), "{arguments:?}");
+    }
+}
+
+#[test]
+fn text_and_flags_add_up_before_a_market_is_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["search", "cpu>=2 memory=1GiB..4GiB", "os=debian", "--cpu", "4", "--order", "-memory,price"][..],
+        &["rent", "--os", "debian", "--label", "region=eu", "region in [eu,us]"],
+        &["run", "emulated", "--emulated", "--", "id"],
+    ] {
+        let (code, said) = fails(temp.path(), arguments);
+        assert_eq!((code, said.contains("no market is known yet")), (4, true), "{arguments:?}: {said}");
     }
 }
 

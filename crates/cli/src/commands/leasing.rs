@@ -26,7 +26,7 @@ pub async fn rent(market: &Market, needs: &Needs, name: Option<String>, one_shot
     let key = ClientKey::of(&market.folder)?;
     let request = RentRequest {
         name,
-        requirements: needs.requirements(),
+        requirements: needs.requirements()?,
         ssh_public_key: key.public.clone(),
         one_shot,
         release_after_disconnect: None,

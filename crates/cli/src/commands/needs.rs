@@ -1,15 +1,19 @@
-//! What a client needs, as flags of `search`, `rent` and `run`.
+//! What a client needs: a text and flags of `search`, `rent` and `run`, which say the same and add up.
 
+use crate::failure::{Exit, Failure};
 use crate::output::say_if_terminal;
 use crate::values;
 use clap::Args;
-use sublet_model::requirements::{Assumed, Requirements};
+use sublet_model::requirements::{Assumed, LanguageError, OrderKey, Requirements};
 use sublet_model::units::{self, GiB, MiB, Micros, MicrosPerHour, Millicores, Seconds};
 
-/// Requirements by flags.
+/// Requirements by text and flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What you need")]
 pub struct Needs {
+    /// In words, such as 'cpu>=4 memory=8GiB..32GiB os=debian price<=0.05/h region in [eu,us]'
+    #[arg(value_name = "NEED")]
+    text: Vec<String>,
     /// Processor time, guaranteed: cores such as 2, 0.5 or 500m [default: 1]
     #[arg(long, value_parser = units::parse_cpu, value_name = "CORES")]
     cpu: Option<Millicores>,
@@ -49,11 +53,30 @@ pub struct Needs {
     /// Take a partition that is emulated too: slower, and no security boundary
     #[arg(long)]
     emulated: bool,
+    /// So many partitions at once, all or none [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
+    count: Option<u16>,
+    /// The best first by this: total, price, reliability, age, cpu, memory, disk or speed; with
+    /// commas, - before one turns it around [default: total]
+    #[arg(long, value_delimiter = ',', value_name = "KEY", allow_hyphen_values = true)]
+    order: Vec<OrderKey>,
 }
 
 impl Needs {
     /// In the form the market takes. What was not said stays unsaid: the market shows what it assumed.
-    pub fn requirements(&self) -> Requirements {
+    pub fn requirements(&self) -> Result<Requirements, Failure> {
+        let text = self.text.join(" ");
+        let said: Requirements = text.parse().map_err(|error| wrong(&text, &error, "can't read what you need"))?;
+        let flags = self.flags();
+        if text.trim().is_empty() || flags == Requirements::default() {
+            return Ok(if flags == Requirements::default() { said } else { flags });
+        }
+        // Flags are clauses too: what contradicts the text is found by the same rule.
+        let both = format!("{text} {flags}");
+        both.parse().map_err(|error| wrong(&both, &error, "the flags contradict what stands before"))
+    }
+
+    fn flags(&self) -> Requirements {
         Requirements {
             cpu: self.cpu.map(Into::into),
             memory: self.memory.map(Into::into),
@@ -62,21 +85,31 @@ impl Needs {
             os: self.os.clone().map(Into::into),
             image: self.image.clone().map(Into::into),
             arch: self.arch.clone().map(Into::into),
+            host: self.host.clone().map(Into::into),
             price_at_most: self.price_at_most,
             total_at_most: self.max_total,
             term_seconds: self.term,
             emulated: self.emulated.then_some(true),
             labels: self.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect(),
-            host: self.host.clone().map(Into::into),
+            count: self.count,
+            order: self.order.clone(),
             ..Requirements::default()
         }
     }
 }
 
+/// The text with a caret under what is wrong in it.
+fn wrong(text: &str, error: &LanguageError, attempt: &str) -> Failure {
+    let failure = Failure::new(Exit::Usage, format!("{attempt}: {error}"));
+    failure
+        .showing(error.pointed_out(text))
+        .advise("`sublet search --help` shows the flags, the guide to requirements the words")
+}
+
 /// Shows the defaults that were filled in.
 pub fn say_assumed(assumed: &[Assumed]) {
     if !assumed.is_empty() {
-        let all: Vec<String> = assumed.iter().map(|a| format!("{}={}", a.field, a.value)).collect();
-        say_if_terminal(format!("assumed: {}", all.join(", ")));
+        let all: Vec<&str> = assumed.iter().map(|a| a.clause.as_str()).collect();
+        say_if_terminal(format!("assumed: {}", all.join(" ")));
     }
 }

@@ -17,11 +17,11 @@ use std::time::Duration;
 /// is over.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  sublet rent --cpu 2 --memory 1GiB --os debian --for 2h --name box\n  sublet ssh box\n  sublet release box"
+    after_help = "Examples:\n  sublet rent 'cpu>=2 memory=1GiB..4GiB os=debian' --for 2h\n  sublet rent --cpu 2 --memory 1GiB --os debian --for 2h --name box\n  sublet ssh box\n  sublet release box"
 )]
 pub struct Rent {
     #[command(flatten)]
-    needs: Needs,
+    pub(super) needs: Needs,
     /// What to call the lease [default: made up]
     #[arg(long, value_parser = values::name)]
     name: Option<String>,

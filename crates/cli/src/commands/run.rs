@@ -25,11 +25,11 @@ use sublet_wire::api::LeaseView;
 /// if the way to it broke), and the lease ends with the command.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  sublet run --os debian -- uname -a\n  sublet run --cpu 2 --os debian -- sha256sum < big.file\n  sublet run --lease box -- df -h"
+    after_help = "Examples:\n  sublet run --os debian -- uname -a\n  sublet run 'cpu>=2 os=debian price<=0.05/h' -- nproc\n  sublet run --cpu 2 --os debian -- sha256sum < big.file\n  sublet run --lease box -- df -h"
 )]
 pub struct Run {
     #[command(flatten)]
-    needs: Needs,
+    pub(super) needs: Needs,
     /// In this lease, which goes on afterwards, instead of a new one
     #[arg(long, value_parser = values::reference, value_name = "LEASE")]
     lease: Option<String>,

@@ -13,10 +13,12 @@ use sublet_wire::api::{MatchView, SearchAnswer, SearchRequest};
 /// Best first: the cheapest in all, then the most reliable host. Takes nothing. Where nothing
 /// fits, it says what each reason left out, and exits with 6.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sublet search --cpu 2 --memory 1GiB --os debian --price-at-most 0.05/h")]
+#[command(
+    after_help = "Examples:\n  sublet search 'cpu>=2 memory>=1GiB os=debian price<=0.05/h'\n  sublet search --cpu 2 --memory 1GiB --os debian --price-at-most 0.05/h"
+)]
 pub struct Search {
     #[command(flatten)]
-    needs: Needs,
+    pub(super) needs: Needs,
     /// Show at most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200), value_name = "N")]
     limit: u32,
@@ -25,7 +27,7 @@ pub struct Search {
 impl Search {
     /// Prints the matches; exit 6 and the reasons where there is none.
     pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
-        let request = SearchRequest { requirements: self.needs.requirements(), limit: Some(self.limit) };
+        let request = SearchRequest { requirements: self.needs.requirements()?, limit: Some(self.limit) };
         let answer = market.search(&request).await.map_err(|e| anyhow::Error::from(e).context("failed to search"))?;
         if format == Format::Json {
             output::json(&answer)?;

@@ -23,8 +23,8 @@ impl ClientKey {
         if !path.exists() {
             make(folder, &path)?;
         }
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("failed to read the key {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("failed to read the key {}", path.display()))?;
         let key = PrivateKey::from_openssh(text.trim_end())
             .with_context(|| format!("failed to read the key {}; remove it and a new one is made", path.display()))?;
         Ok(Self { path, public: key.public_key().to_openssh()? })

@@ -227,10 +227,12 @@ mod tests {
 
     #[test]
     fn every_clause_has_its_own_place_in_the_fixed_order() {
-        let mut asked = Requirements::default();
-        asked.labels = (0..32).map(|n| (format!("k{n:02}"), Choice::from("x"))).collect();
-        asked.traits = (0..20).map(|n| format!("t{n}")).collect();
-        asked.without_traits = (0..12).map(|n| format!("w{n}")).collect();
+        let asked = Requirements {
+            labels: (0..32).map(|n| (format!("k{n:02}"), Choice::from("x"))).collect(),
+            traits: (0..20).map(|n| format!("t{n}")).collect(),
+            without_traits: (0..12).map(|n| format!("w{n}")).collect(),
+            ..Requirements::default()
+        };
         let all: Vec<Unfit> = Unfit::all(&asked).collect();
         assert_eq!(all.len(), BEFORE_NAMED.len() + 64 + AFTER_NAMED.len());
         assert!(all.is_sorted_by(|a, b| a.bit() < b.bit() && a < b) && all.iter().all(|c| c.bit() < 128));
@@ -244,10 +246,12 @@ mod tests {
 
     #[test]
     fn named_clauses_say_their_name() {
-        let mut asked = Requirements::default();
-        asked.labels = ["rack", "region"].map(|key| (key.to_owned(), Choice::from("x"))).into();
-        asked.traits = ["avx2".to_owned()].into();
-        asked.without_traits = ["sgx".to_owned()].into();
+        let asked = Requirements {
+            labels: ["rack", "region"].map(|key| (key.to_owned(), Choice::from("x"))).into(),
+            traits: ["avx2".to_owned()].into(),
+            without_traits: ["sgx".to_owned()].into(),
+            ..Requirements::default()
+        };
         assert_eq!([0, 1].map(|at| Unfit::Label(at).clause(&asked)), ["label.rack", "region"]);
         assert_eq!(Unfit::Trait(0).explanation(&asked), "does not have avx2");
         assert_eq!(Unfit::Trait(1).explanation(&asked), "has sgx, which was ruled out");

@@ -31,13 +31,16 @@ pub struct Resolved {
     pub asked: Requirements,
 }
 
-/// A default that was filled in, to be shown: `field=value` is a clause of the text form.
+/// A default that was filled in, to be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Assumed {
     /// Which field.
     pub field: String,
     /// What was assumed.
     pub value: String,
+    /// The same as a clause of the text form, such as `cpu>=1`.
+    #[serde(default)]
+    pub clause: String,
 }
 
 /// Why requirements can't be met by anything.
@@ -72,12 +75,12 @@ impl Requirements {
         }
         let term = defaults.value("term", self.term_seconds, Seconds::HOUR);
         let emulated = self.emulated.or((self.tier == Some(Tier::Emulated)).then_some(true)).unwrap_or_else(|| {
-            defaults.assume("emulated", "no");
+            defaults.assume("emulated", "=", "no");
             false
         });
         let count = defaults.value("count", self.count, 1);
         if self.order.is_empty() {
-            defaults.assume("order", OrderKey { by: OrderBy::Total, reversed: false });
+            defaults.assume("order", "=", OrderKey { by: OrderBy::Total, reversed: false });
         }
         let at_most = Resources {
             cpu: self.cpu.and_then(Bounds::most).unwrap_or(Millicores::MAX),
@@ -187,21 +190,25 @@ struct Defaults {
 }
 
 impl Defaults {
-    fn assume(&mut self, field: &str, value: impl Display) {
-        self.assumed.push(Assumed { field: field.into(), value: value.to_string() });
+    fn assume(&mut self, field: &str, op: &str, value: impl Display) {
+        let value = value.to_string();
+        self.assumed.push(Assumed { field: field.into(), clause: format!("{field}{op}{value}"), value });
     }
 
     fn value<T: Display>(&mut self, field: &str, asked: Option<T>, default: T) -> T {
         asked.unwrap_or_else(|| {
-            self.assume(field, &default);
+            self.assume(field, "=", &default);
             default
         })
     }
 
     /// The lower bound; where only the upper one was said, the default as far as it allows.
     fn lower<T: Copy + Ord + Display>(&mut self, field: &str, asked: Option<Bounds<T>>, default: T) -> T {
-        let most = asked.and_then(Bounds::most);
-        self.value(field, asked.and_then(Bounds::least), most.map_or(default, |most| default.min(most)))
+        asked.and_then(Bounds::least).unwrap_or_else(|| {
+            let default = asked.and_then(Bounds::most).map_or(default, |most| default.min(most));
+            self.assume(field, ">=", default);
+            default
+        })
     }
 }
 

@@ -9,8 +9,10 @@ fn defaults_are_filled_in_and_said() {
     let (resolved, assumed) = Requirements::default().resolve().unwrap();
     assert_eq!((resolved.resources.cpu, resolved.resources.memory, resolved.vcpus), (Millicores(1000), MiB(512), 1));
     assert!(!resolved.emulated);
-    let said: Vec<String> = assumed.iter().map(|a| format!("{}={}", a.field, a.value)).collect();
-    assert_eq!(said.join(" "), "cpu=1 memory=512MiB disk=0GiB vcpus=1 term=1h emulated=no count=1 order=total");
+    let said: Vec<String> = assumed.iter().map(|a| a.clause.clone()).collect();
+    let again: Requirements = said.join(" ").parse().unwrap();
+    assert!(again.resolve().unwrap().1.is_empty(), "with every default said, none is left");
+    assert_eq!(said.join(" "), "cpu>=1 memory>=512MiB disk>=0GiB vcpus>=1 term=1h emulated=no count=1 order=total");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use sublet_host::division::{Asked, Lending, evenly, lend};
 use sublet_model::billing::PriceList;
-use sublet_model::offer::{Audience, Conditions};
+use sublet_model::offer::{Audience, Conditions, Window, Windows};
 use sublet_model::resources::Resources;
 use sublet_model::units::Seconds;
 
@@ -54,6 +54,13 @@ pub struct Lend {
     /// Shortest and longest term
     #[arg(long, value_parser = spec::terms, value_name = "SPAN..SPAN", default_value = "1s..7d")]
     term: (Seconds, Seconds),
+    /// Lend only then, such as 'weekdays 19:00-07:00' or 'sat,sun 00:00-24:00'; a whole term must
+    /// fit; may be repeated [default: at all times]
+    #[arg(long, value_name = "DAYS HH:MM-HH:MM")]
+    when: Vec<Window>,
+    /// On whose wall clock [default: this computer's]
+    #[arg(long, value_name = "ZONE", requires = "when")]
+    time_zone: Option<String>,
     /// Boot only this image, such as debian-12; may be repeated [default: any of the catalogue]
     #[arg(long = "image", value_parser = values::image, value_name = "IMAGE")]
     images: Vec<String>,
@@ -68,7 +75,7 @@ impl Lend {
     pub async fn run(self, format: Format) -> anyhow::Result<()> {
         let store = self.state.joined()?;
         let inventory = measure(store.state().to_owned(), &self.monitor).await?;
-        let conditions = self.conditions();
+        let conditions = self.conditions()?;
         let partitions = if self.named.is_empty() && self.own.is_empty() {
             evenly(&inventory, self.keep, self.partitions.unwrap_or(2))?
         } else {
@@ -80,8 +87,8 @@ impl Lend {
         print_division(&division, &store, format)
     }
 
-    fn conditions(&self) -> Conditions {
-        Conditions {
+    fn conditions(&self) -> anyhow::Result<Conditions> {
+        Ok(Conditions {
             prices: PriceList { shortest_charge_seconds: self.shortest_charge, ..self.price },
             shortest_term_seconds: self.term.0,
             longest_term_seconds: self.term.1,
@@ -90,7 +97,19 @@ impl Lend {
             images: self.images.clone(),
             emulated_to_strangers: self.emulated,
             labels: self.labels.iter().cloned().collect(),
-            windows: None,
+            windows: self.windows()?,
+        })
+    }
+
+    fn windows(&self) -> anyhow::Result<Option<Windows>> {
+        if self.when.is_empty() {
+            return Ok(None);
         }
+        let ours = || jiff::tz::TimeZone::try_system().ok().and_then(|zone| zone.iana_name().map(str::to_owned));
+        let unknown = || anyhow::anyhow!("the time zone of this computer is not known: say it with --time-zone");
+        let time_zone = self.time_zone.clone().or_else(ours).ok_or_else(unknown)?;
+        let windows = Windows { time_zone, weekly: self.when.clone() };
+        windows.check().map_err(anyhow::Error::msg).context("failed to lend at these times")?;
+        Ok(Some(windows))
     }
 }

@@ -37,12 +37,15 @@ pub struct Spot<T> {
     pub at: Range<usize>,
 }
 
+/// The name of a label.
+pub type Key<'t> = Spot<Cow<'t, str>>;
+
 /// One clause as it was written.
 #[derive(Debug)]
 pub struct Clause<'t> {
     pub name: Spot<&'t str>,
     /// What stands behind the first dot.
-    pub key: Option<Spot<Cow<'t, str>>>,
+    pub key: Option<Key<'t>>,
     pub said: Said<'t>,
     pub at: Range<usize>,
 }
@@ -115,7 +118,7 @@ fn clause<'t>(input: &mut Input<'t>) -> Parsed<Clause<'t>> {
 }
 
 /// The name, and what stands behind its first dot: perhaps in quotes.
-fn parts<'t>(whole: Spot<&'t str>, input: &mut Input<'t>) -> Parsed<(Spot<&'t str>, Option<Spot<Cow<'t, str>>>)> {
+fn parts<'t>(whole: Spot<&'t str>, input: &mut Input<'t>) -> Parsed<(Spot<&'t str>, Option<Key<'t>>)> {
     let Some((name, key)) = whole.is.split_once('.') else { return Ok((whole, None)) };
     let dot = whole.at.start + name.len();
     let key = match key {
