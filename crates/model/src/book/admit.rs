@@ -217,7 +217,10 @@ impl<'a> Case<'a> {
                 && self.vcpus >= image.minimum_vcpus
         };
         let fitting = self.bootable().filter(|(_, image)| fits(image));
-        fitting.max_by_key(|(_, image)| (image.created_at, image.reference())).map(|(at, _)| at)
+        let newer = |a: &ImageManifest, b: &ImageManifest| {
+            a.created_at.cmp(&b.created_at).then_with(|| a.reference().cmp(&b.reference()))
+        };
+        fitting.max_by(|(_, a), (_, b)| newer(a, b)).map(|(at, _)| at)
     }
 }
 
@@ -228,3 +231,6 @@ fn has(inventory: &Inventory, name: &str) -> bool {
         flag => inventory.cpu_flags.iter().any(|f| f == flag),
     }
 }
+
+#[cfg(test)]
+mod tests;
