@@ -96,6 +96,14 @@ impl World {
         Self { dir, server: Some(server), base, stop, operator }
     }
 
+    /// A market that another process serves at `base`, made in `dir`'s `market`.
+    pub async fn served_elsewhere(dir: TempDir, base: String, operators_token: String) -> Self {
+        let client = Client::new(&base, Some(operators_token.clone()), None).unwrap();
+        let me: sublet_wire::api::WhoAmI = client.get("/v1/whoami").await.unwrap();
+        let operator = Person { client, token: operators_token, account: me.account, member: me.member };
+        Self { dir, server: None, base, stop: CancellationToken::new(), operator }
+    }
+
     pub fn dir(&self) -> std::path::PathBuf {
         self.dir.path().join("market")
     }
