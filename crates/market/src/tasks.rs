@@ -1,5 +1,5 @@
-//! What happens because time passes. Each task looks at everything, without input, and may be
-//! repeated: what is done already is not done again.
+//! What happens because time passes. Each task looks at what is due by now, which the state keeps in
+//! order of time, and may be repeated: what is done already is not done again.
 
 use crate::engine::command::Refusal;
 use crate::engine::draft::Draft;
@@ -9,7 +9,8 @@ mod prune;
 mod settle;
 mod silence;
 
-pub(crate) use settle::settle_if_due;
+pub(crate) use expire::earliest_end;
+pub(crate) use settle::{due_at, settle_if_due};
 
 /// All of them, in the order in which one may make work for the next.
 pub(crate) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {

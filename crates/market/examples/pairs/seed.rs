@@ -10,7 +10,7 @@ use sublet_market::engine::commit::Commit;
 use sublet_market::engine::rows::{Account, Host, Image, JoinToken, Member, OfferRow, PartitionRow};
 use sublet_model::account::Role;
 use sublet_model::host::{Inventory, Tier};
-use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
+use sublet_model::identity::{PublicKey, SecretKey, Sha256Digest, Signed};
 use sublet_model::image::{Blob, Boot, ImageManifest};
 use sublet_model::offer::{Conditions, Offer};
 use sublet_model::partition::{Allocation, Partition, Profile};
@@ -120,7 +120,8 @@ fn host(n: u64, dice: &mut Dice) -> Vec<Change> {
             id: id(number),
             name: format!("h{n}"),
             account: id(LENDER),
-            key: SecretKey::from_seed(&[7; 32]).public(),
+            // One of a kind; nothing is signed with it here.
+            key: PublicKey(Sha256Digest::of(&n.to_be_bytes()).0),
             ssh_host_key: SSH_KEY.into(),
             inventory: Arc::new(inventory()),
             keep: Resources::ZERO,

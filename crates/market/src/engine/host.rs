@@ -67,7 +67,7 @@ fn join(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal> {
     };
     let token = draft.join_token_by_hash(token).ok_or_else(unknown)?.clone();
     // The answer to a join may have been lost: the same computer may say it again.
-    let known = draft.hosts().find(|h| h.key == *key);
+    let known = draft.host_by_key(key);
     if let Some(host) = known {
         if host.joined_with == token.id && host.name == *name {
             return Ok(Outcome::Joined { host: host.id, account: host.account });

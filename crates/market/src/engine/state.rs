@@ -5,20 +5,22 @@
 
 use super::live::{HostLive, SILENT};
 use super::rows::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use sublet_model::book::Book;
-use sublet_model::identity::Sha256Digest;
+use sublet_model::identity::{PublicKey, Sha256Digest};
 use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
 use sublet_model::partition::alter::{self, Slot};
 use sublet_model::resources::Resources;
 use sublet_model::units::{Seconds, Timestamp};
 
 mod apply;
+mod heard;
 mod index;
 mod listed;
 
 pub use apply::Undo;
+use heard::Heard;
 use index::Index;
 
 /// The rows, as the database has them.
@@ -45,6 +47,7 @@ pub struct State {
     /// What is lent, arranged for searching.
     book: Book,
     live: HashMap<HostId, HostLive>,
+    heard: Heard,
     started_at: Timestamp,
     /// Counts changes that a view of a lease shows. Starts at the time of the start, so that a
     /// version seen before a restart is not met again.
@@ -66,16 +69,26 @@ impl State {
 
     /// The same market with other rows, after the database was edited by hand: what was heard stays.
     pub fn reloaded(&self, tables: Tables) -> Self {
-        let Self { live, started_at, view_clock, .. } = self.clone();
+        let Self { live, heard, started_at, view_clock, .. } = self.clone();
         // Every view may have changed: none keeps a version of its own.
         let (view_clock, views) = (view_clock + 1, HashMap::new());
         let index = Index::of(&tables);
-        Self { index, tables, live, started_at, view_clock, views, book: Book::default() }.with_book()
+        Self { index, tables, live, heard, started_at, view_clock, views, book: Book::default() }.with_book()
     }
 
     /// Whether the indexes are what the rows make them. For tests.
     pub fn is_consistent(&self) -> bool {
-        self.index == Index::of(&self.tables) && self.book_is_consistent()
+        self.index == Index::of(&self.tables) && self.book_is_consistent() && self.heard_is_consistent()
+    }
+
+    fn heard_is_consistent(&self) -> bool {
+        let listened = self
+            .live
+            .iter()
+            .filter(|(id, live)| !live.silent && self.host(**id).is_some_and(|host| host.forgotten_at.is_none()));
+        let by_time: BTreeSet<_> = listened.map(|(id, live)| (live.heard_at, *id)).collect();
+        let unheard = self.holding().filter(|lease| !self.live.contains_key(&lease.host));
+        self.heard.is(&by_time) && unheard.into_iter().all(|lease| self.heard.unheard().any(|id| id == lease.host))
     }
 
     /// When this market started.
@@ -144,6 +157,11 @@ impl State {
         self.host(*self.index.host_names.get(name)?)
     }
 
+    /// A host that is not forgotten, by its key.
+    pub fn host_by_key(&self, key: &PublicKey) -> Option<&Host> {
+        self.host(*self.index.host_keys.get(key)?)
+    }
+
     /// Every host that is not forgotten, oldest first.
     pub fn hosts(&self) -> impl DoubleEndedIterator<Item = &Host> {
         self.tables.hosts.values().filter(|h| h.forgotten_at.is_none())
@@ -170,6 +188,21 @@ impl State {
         }
     }
 
+    /// Hosts that were heard since the start, but no later than `at`, and not declared silent.
+    pub fn heard_by(&self, at: Timestamp) -> impl Iterator<Item = HostId> {
+        self.heard.by(at)
+    }
+
+    /// How many hosts were heard since the start and not declared silent.
+    pub fn listened_to(&self) -> usize {
+        self.heard.count()
+    }
+
+    /// Hosts that had leases when the market started and were not heard since.
+    pub fn unheard(&self) -> impl Iterator<Item = HostId> {
+        self.heard.unheard()
+    }
+
     /// A partition, retired or not.
     pub fn partition(&self, id: PartitionId) -> Option<&PartitionRow> {
         self.tables.partitions.get(&id)
@@ -178,6 +211,11 @@ impl State {
     /// Every partition that is not retired, oldest first.
     pub fn partitions(&self) -> impl DoubleEndedIterator<Item = &PartitionRow> {
         self.tables.partitions.values().filter(|p| p.retired_at.is_none())
+    }
+
+    /// The partitions whose owner wants them back.
+    pub fn taken_back(&self) -> impl Iterator<Item = &PartitionRow> {
+        self.index.taken_back.iter().filter_map(|id| self.partition(*id))
     }
 
     /// The partitions of a host that are not retired, oldest first.
@@ -233,8 +271,16 @@ impl State {
 
     /// The newest version of every offer.
     pub fn offers(&self) -> impl Iterator<Item = &OfferRow> {
-        let newest: BTreeMap<OfferId, &OfferRow> = self.tables.offers.values().map(|o| (o.offer.id, o)).collect();
-        newest.into_values()
+        // Versions of one offer stand side by side, the newest last.
+        let mut rows = self.tables.offers.iter().peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let ((id, _), row) = rows.next()?;
+                if rows.peek().is_none_or(|((next, _), _)| next != id) {
+                    return Some(row);
+                }
+            }
+        })
     }
 
     /// An image by the digest of its signed manifest.
@@ -293,6 +339,21 @@ impl State {
     /// Every lease that holds a slot.
     pub fn holding(&self) -> impl Iterator<Item = &Arc<Lease>> {
         self.index.holders.values().filter_map(|id| self.lease(*id))
+    }
+
+    /// Leases that may have to end by `now`, by the market's own clock.
+    pub fn ending_by(&self, now: Timestamp) -> Vec<Arc<Lease>> {
+        self.due(&self.index.ending, now)
+    }
+
+    /// Leases that can be billed for good by `now`.
+    pub fn settling_by(&self, now: Timestamp) -> Vec<Arc<Lease>> {
+        self.due(&self.index.settling, now)
+    }
+
+    fn due(&self, order: &BTreeSet<(Timestamp, LeaseId)>, now: Timestamp) -> Vec<Arc<Lease>> {
+        let due = order.iter().take_while(|(at, _)| *at <= now);
+        due.filter_map(|(_, id)| self.lease(*id)).cloned().collect()
     }
 
     /// Every lease without a final bill, oldest first.

@@ -6,7 +6,6 @@ use crate::engine::draft::Draft;
 use crate::engine::reclaim_due;
 use crate::engine::rows::Lease;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use sublet_model::ids::HostId;
 use sublet_model::lease::{EndReason, LeaseEvent, LeaseState};
 use sublet_model::partition::Phase;
@@ -20,17 +19,30 @@ const BOOT: Seconds = Seconds(600);
 const FETCH: Seconds = Seconds(3600);
 
 pub(super) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
-    let wanted: Vec<Arc<Lease>> = draft.holding().filter(|l| l.state.is_wanted()).cloned().collect();
-    for lease in wanted {
+    for lease in draft.ending_by(draft.now) {
         if let Some(event) = due(draft, &lease) {
             draft.happen(lease.id, event)?;
         }
     }
-    let hosts: BTreeSet<HostId> = draft.partitions().filter(|p| p.taken_back.is_some()).map(|p| p.host).collect();
+    let hosts: BTreeSet<HostId> = draft.taken_back().map(|p| p.host).collect();
     for host in hosts {
         let _ = reclaim_due(draft, host);
     }
     Ok(())
+}
+
+/// Before this moment nothing is due for a lease, whatever its host says; none: never. What is due
+/// from then on may be later: see [`due`].
+pub(crate) fn earliest_end(lease: &Lease) -> Option<Timestamp> {
+    match lease.state {
+        LeaseState::Active { ready_at, silent_since: Some(_) } => Some(ready_at.after(lease.paid_seconds)),
+        LeaseState::Active { ready_at, silent_since: None } => {
+            Some(ready_at.after(lease.paid_seconds.min(lease.term_seconds) + GRACE))
+        }
+        LeaseState::Granted { silent_since: Some(since) } => Some(since.after(BOOT)),
+        LeaseState::Granted { silent_since: None } => Some(lease.terms().granted_at.after(BOOT)),
+        LeaseState::Stopping { .. } | LeaseState::Lost { .. } | LeaseState::Ended { .. } => None,
+    }
 }
 
 fn due(draft: &Draft<'_>, lease: &Lease) -> Option<LeaseEvent> {

@@ -4,7 +4,6 @@
 use crate::engine::change::Change;
 use crate::engine::draft::Draft;
 use crate::engine::rows::{ChargeRow, Lease};
-use std::sync::Arc;
 use sublet_model::billing;
 use sublet_model::lease::LeaseState;
 use sublet_model::units::{Seconds, Timestamp};
@@ -13,8 +12,7 @@ use sublet_model::units::{Seconds, Timestamp};
 const WAIT: Seconds = Seconds(3600);
 
 pub(super) fn run(draft: &mut Draft<'_>) {
-    let due: Vec<Arc<Lease>> = draft.unsettled().filter(|lease| is_due(lease, draft.now)).cloned().collect();
-    for lease in due {
+    for lease in draft.settling_by(draft.now) {
         settle(draft, &lease);
     }
 }
@@ -28,12 +26,17 @@ pub(crate) fn settle_if_due(draft: &mut Draft<'_>, lease: sublet_model::ids::Lea
 }
 
 fn is_due(lease: &Lease, now: Timestamp) -> bool {
+    due_at(lease).is_some_and(|at| now >= at)
+}
+
+/// From when on a lease can be billed for good; none while it runs.
+pub(crate) fn due_at(lease: &Lease) -> Option<Timestamp> {
     let last_is_in = lease.chain.as_ref().is_some_and(|end| end.last);
     let never_ran = lease.chain.is_none() && lease.timeline.ready_at.is_none();
     match lease.state {
-        LeaseState::Granted { .. } | LeaseState::Active { .. } => false,
-        LeaseState::Ended { .. } if last_is_in || never_ran => true,
-        _ => lease.timeline.stopped_at.is_some_and(|at| now >= at.after(WAIT)),
+        LeaseState::Granted { .. } | LeaseState::Active { .. } => None,
+        LeaseState::Ended { .. } if last_is_in || never_ran => Some(Timestamp(i64::MIN)),
+        _ => lease.timeline.stopped_at.map(|at| at.after(WAIT)),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::draft::Draft;
 use crate::engine::live::{SILENT, SUSPECT};
 use sublet_model::ids::{HostId, LeaseId};
 use sublet_model::lease::LeaseEvent;
+use sublet_model::units::Seconds;
 
 /// If so many of a hundred hosts are not heard of together, it is we who do not hear.
 const TOGETHER_PERCENT: usize = 55;
@@ -28,21 +29,17 @@ fn newly_silent(draft: &Draft<'_>) -> Vec<HostId> {
     if now.since(draft.started_at()) < SILENT {
         return Vec::new();
     }
-    let watched: Vec<HostId> = draft.hosts().map(|h| h.id).filter(|host| is_watched(draft, *host)).collect();
-    let quiet = |span| watched.iter().copied().filter(move |host| now.since(draft.heard_at(*host)) >= span);
     // Those that are on their way to silence count too: a cut reaches not all in the same second.
-    let suspects = quiet(SUSPECT).count();
-    if suspects > 1 && suspects * 100 >= watched.len() * TOGETHER_PERCENT {
+    let unheard: Vec<HostId> = draft.unheard().filter(|host| holds_running(draft, *host)).collect();
+    let suspects = unheard.len() + draft.heard_by(now.after(Seconds(-SUSPECT.0))).count();
+    if suspects > 1 && suspects * 100 >= (unheard.len() + draft.listened_to()) * TOGETHER_PERCENT {
         return Vec::new();
     }
-    quiet(SILENT).collect()
+    unheard.into_iter().chain(draft.heard_by(now.after(Seconds(-SILENT.0)))).collect()
 }
 
-/// Whether the host's silence would be news: it was heard since the start, or it holds leases
-/// that do not know of its silence yet.
-fn is_watched(draft: &Draft<'_>, host: HostId) -> bool {
-    match draft.live(host) {
-        Some(live) => !live.silent,
-        None => draft.held_on(host).any(|lease| lease.state.is_wanted() && lease.state.silent_since().is_none()),
-    }
+/// Whether the silence of a host that was never heard since the start would be news: it holds
+/// leases that do not know of it yet.
+fn holds_running(draft: &Draft<'_>, host: HostId) -> bool {
+    draft.held_on(host).any(|lease| lease.state.is_wanted() && lease.state.silent_since().is_none())
 }

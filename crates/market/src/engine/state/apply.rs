@@ -1,10 +1,10 @@
 //! The only door through which `State` changes.
 
 use super::State;
+use super::heard::Heard;
 use crate::engine::change::Change;
 use crate::engine::live::HostLive;
 use crate::engine::rows::*;
-use std::collections::HashMap;
 use std::sync::Arc;
 use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
@@ -65,6 +65,7 @@ impl State {
             C::Done { .. } | C::DonePruned { .. } | C::Audit { .. } => Before::Same,
             C::Started { at } => {
                 self.view_clock = self.view_clock.max(at.0.max(0).unsigned_abs());
+                self.heard = Heard::begin(self.holding().map(|lease| lease.host).collect());
                 Before::Started(std::mem::replace(&mut self.started_at, *at))
             }
             C::Host(..)
@@ -105,13 +106,18 @@ impl State {
             Before::Member(id, row) => Before::Member(id, put(&mut self.tables.members, id, row)),
             Before::Token(id, row) => Before::Token(id, self.put_token(id, row)),
             Before::JoinToken(id, row) => Before::JoinToken(id, self.put_join_token(id, row)),
-            Before::Host(id, row) => Before::Host(id, self.put_host(id, row)),
+            Before::Host(id, row) => {
+                if row.as_ref().is_some_and(|row| row.forgotten_at.is_none()) {
+                    self.heard.change(id, None, self.live.get(&id));
+                }
+                Before::Host(id, self.put_host(id, row))
+            }
             Before::Partition(id, row) => Before::Partition(id, self.put_partition(id, row)),
             Before::Offer(key, row) => Before::Offer(key, put(&mut self.tables.offers, key, row)),
             Before::Image(digest, row) => Before::Image(digest, self.put_image(digest, row)),
             Before::Lease(id, row) => Before::Lease(id, self.put_lease(id, row)),
             Before::Charge(id, row) => Before::Charge(id, self.put_charge(id, row)),
-            Before::Live(id, live) => Before::Live(id, put_live(&mut self.live, id, live)),
+            Before::Live(id, live) => Before::Live(id, self.put_live(id, live)),
             Before::Started(at) => Before::Started(std::mem::replace(&mut self.started_at, at)),
         }
     }
@@ -131,7 +137,10 @@ impl State {
             C::HostSessionUsed { host, session } => self.edit_host(*host, |row| row.used_session = *session),
             C::HostSessionReset { host } => self.edit_host(*host, |row| row.session_reset = true),
             C::HostSuspended { host, suspended } => self.edit_host(*host, |row| row.suspended = *suspended),
-            C::HostForgotten { host, at } => self.edit_host(*host, |row| row.forgotten_at = Some(*at)),
+            C::HostForgotten { host, at } => {
+                self.heard.forget(*host, self.live.get(host));
+                self.edit_host(*host, |row| row.forgotten_at = Some(*at))
+            }
             C::Plan { host, version } => self.edit_host(*host, |row| row.plan_version = *version),
             _ => Before::Same,
         }
@@ -231,13 +240,6 @@ impl State {
     }
 }
 
-fn put_live(all: &mut HashMap<HostId, HostLive>, host: HostId, live: Option<HostLive>) -> Option<HostLive> {
-    match live {
-        Some(live) => all.insert(host, live),
-        None => all.remove(&host),
-    }
-}
-
 fn put<K: Ord, V>(table: &mut std::collections::BTreeMap<K, V>, key: K, row: Option<V>) -> Option<V> {
     match row {
         Some(row) => table.insert(key, row),
@@ -305,17 +307,25 @@ impl State {
     }
 
     fn put_charge(&mut self, lease: LeaseId, row: Option<ChargeRow>) -> Option<ChargeRow> {
-        match (&row, self.tables.leases.contains_key(&lease)) {
-            (Some(_), _) => drop(self.index.unsettled.remove(&lease)),
-            (None, true) => drop(self.index.unsettled.insert(lease)),
-            (None, false) => {}
+        match (&row, self.tables.leases.get(&lease)) {
+            (Some(_), Some(of)) => self.index.settle(of),
+            (None, Some(of)) => self.index.unsettle(of),
+            (_, None) => {}
         }
         put(&mut self.tables.charges, lease, row)
     }
 
     fn edit_live(&mut self, host: HostId, edit: impl FnOnce(&mut HostLive)) -> Before {
-        let before = self.live.get(&host).cloned();
-        edit(self.live.entry(host).or_default());
-        Before::Live(host, before)
+        let mut live = self.live.get(&host).cloned().unwrap_or_default();
+        edit(&mut live);
+        Before::Live(host, self.put_live(host, Some(live)))
+    }
+
+    fn put_live(&mut self, host: HostId, live: Option<HostLive>) -> Option<HostLive> {
+        self.heard.change(host, self.live.get(&host), live.as_ref());
+        match live {
+            Some(live) => self.live.insert(host, live),
+            None => self.live.remove(&host),
+        }
     }
 }

@@ -2,10 +2,12 @@
 
 use super::Tables;
 use crate::engine::rows::*;
+use crate::tasks;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use sublet_model::identity::Sha256Digest;
+use sublet_model::identity::{PublicKey, Sha256Digest};
 use sublet_model::ids::{AccountId, HostId, LeaseId, OfferId, PartitionId, TokenId};
 use sublet_model::lease::{EndReason, LeaseState};
+use sublet_model::units::Timestamp;
 
 /// How many of its last leases a host is judged by.
 const JUDGED: usize = 100;
@@ -17,6 +19,8 @@ pub(super) struct Index {
     pub join_token_hashes: HashMap<Sha256Digest, TokenId>,
     /// Of the hosts that are not forgotten.
     pub host_names: HashMap<String, HostId>,
+    /// Of the same.
+    pub host_keys: HashMap<PublicKey, HostId>,
     /// Hosts by the offer on whose conditions they lend.
     pub offer_hosts: HashMap<OfferId, BTreeSet<HostId>>,
     /// Of the partitions that are not retired.
@@ -33,6 +37,12 @@ pub(super) struct Index {
     pub host_leases: HashMap<HostId, BTreeSet<LeaseId>>,
     /// Leases without a charge.
     pub unsettled: BTreeSet<LeaseId>,
+    /// Of those, the ones that will be billed, by when at the earliest.
+    pub settling: BTreeSet<(Timestamp, LeaseId)>,
+    /// Leases that end by the market's own clock, by when at the earliest.
+    pub ending: BTreeSet<(Timestamp, LeaseId)>,
+    /// Partitions whose owner wants them back.
+    pub taken_back: BTreeSet<PartitionId>,
     /// Of the hosts that had a lease end.
     pub reliability: HashMap<HostId, u16>,
 }
@@ -91,6 +101,7 @@ impl Index {
     pub fn add_host(&mut self, row: &Host) {
         if row.forgotten_at.is_none() {
             self.host_names.insert(row.name.clone(), row.id);
+            self.host_keys.insert(row.key, row.id);
         }
         if let Some((offer, _)) = row.offer {
             self.offer_hosts.entry(offer).or_default().insert(row.id);
@@ -100,6 +111,7 @@ impl Index {
     pub fn remove_host(&mut self, row: &Host) {
         if row.forgotten_at.is_none() {
             self.host_names.remove(&row.name);
+            self.host_keys.remove(&row.key);
         }
         if let Some((offer, _)) = row.offer {
             remove_from(&mut self.offer_hosts, offer, &row.id);
@@ -109,11 +121,15 @@ impl Index {
     pub fn add_partition(&mut self, row: &PartitionRow) {
         if row.retired_at.is_none() {
             self.host_partitions.entry(row.host).or_default().insert(row.id);
+            if row.taken_back.is_some() {
+                self.taken_back.insert(row.id);
+            }
         }
     }
 
     pub fn remove_partition(&mut self, row: &PartitionRow) {
         remove_from(&mut self.host_partitions, row.host, &row.id);
+        self.taken_back.remove(&row.id);
     }
 
     pub fn add_image(&mut self, row: &Image) {
@@ -134,8 +150,9 @@ impl Index {
         self.lender_leases.entry(row.terms().lender).or_default().insert(row.id);
         self.host_leases.entry(row.host).or_default().insert(row.id);
         if !settled {
-            self.unsettled.insert(row.id);
+            self.unsettle(row);
         }
+        self.ending.extend(tasks::earliest_end(row).map(|at| (at, row.id)));
     }
 
     pub fn remove_lease(&mut self, row: &Lease) {
@@ -152,7 +169,24 @@ impl Index {
         remove_from(&mut self.client_leases, row.account, &row.id);
         remove_from(&mut self.lender_leases, row.terms().lender, &row.id);
         remove_from(&mut self.host_leases, row.host, &row.id);
+        self.settle(row);
+        if let Some(at) = tasks::earliest_end(row) {
+            self.ending.remove(&(at, row.id));
+        }
+    }
+
+    /// A lease has its charge, or is none any more.
+    pub fn settle(&mut self, row: &Lease) {
         self.unsettled.remove(&row.id);
+        if let Some(at) = tasks::due_at(row) {
+            self.settling.remove(&(at, row.id));
+        }
+    }
+
+    /// A lease has no charge.
+    pub fn unsettle(&mut self, row: &Lease) {
+        self.unsettled.insert(row.id);
+        self.settling.extend(tasks::due_at(row).map(|at| (at, row.id)));
     }
 
     /// Judges a host by its last leases.
