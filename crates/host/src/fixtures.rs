@@ -77,6 +77,7 @@ pub fn terms(n: u128, has: &Allocation, image: &Signed<ImageManifest>) -> Terms 
         prices: PriceList::default(),
         image: image.digest(),
         granted_at: Timestamp(5),
+        until: None,
     }
 }
 

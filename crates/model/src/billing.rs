@@ -103,6 +103,9 @@ pub struct Terms {
     pub image: Sha256Digest,
     /// When the market granted.
     pub granted_at: Timestamp,
+    /// When the offer closes, and the lease ends at the latest; none: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 impl Statement for Terms {
@@ -179,6 +182,7 @@ mod tests {
             prices,
             image: Sha256Digest::of(b""),
             granted_at: Timestamp(0),
+            until: None,
         }
     }
 

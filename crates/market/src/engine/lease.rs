@@ -49,6 +49,11 @@ fn extend(draft: &mut Draft<'_>, actor: &Actor, id: LeaseId, by: Seconds) -> Res
         return Err(Refusal::conflict(format!("{term} in all is longer than the {longest} that the offer allows"))
             .advise(format!("lengthen by {} at most", longest - lease.term_seconds)));
     }
+    let ends_at = lease.timeline.ready_at.unwrap_or(draft.now).after(term);
+    if let Some(until) = terms.until.filter(|until| ends_at > *until) {
+        return Err(Refusal::conflict(format!("the offer closes at {until}, before {term} are over"))
+            .advise(format!("lengthen by {} at most", (by - ends_at.since(until)).max(Seconds::ZERO))));
+    }
     if terms.prices.total(terms.resources, term) == Micros(i64::MAX) {
         return Err(Refusal::invalid("price times term is more than can be counted"));
     }

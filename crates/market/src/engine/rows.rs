@@ -287,7 +287,9 @@ impl Lease {
 
     /// When it ends at the latest, once it is ready.
     pub fn ends_at(&self) -> Option<Timestamp> {
-        self.timeline.ready_at.map(|ready| ready.after(self.term_seconds))
+        let term = self.timeline.ready_at.map(|ready| ready.after(self.term_seconds));
+        // Where the offer closes, booting is the client's own time.
+        term.map(|end| self.terms().until.map_or(end, |until| end.min(until)))
     }
 }
 

@@ -12,4 +12,5 @@ mod silence;
 mod standing;
 mod sync;
 mod thread;
+mod windows;
 pub(crate) mod world;

@@ -34,20 +34,25 @@ pub(super) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
 /// Before this moment nothing is due for a lease, whatever its host says; none: never. What is due
 /// from then on may be later: see [`due`].
 pub(crate) fn earliest_end(lease: &Lease) -> Option<Timestamp> {
-    match lease.state {
-        LeaseState::Active { ready_at, silent_since: Some(_) } => Some(ready_at.after(lease.paid_seconds)),
+    let end = match lease.state {
+        LeaseState::Active { ready_at, silent_since: Some(_) } => ready_at.after(lease.paid_seconds),
         LeaseState::Active { ready_at, silent_since: None } => {
-            Some(ready_at.after(lease.paid_seconds.min(lease.term_seconds) + GRACE))
+            ready_at.after(lease.paid_seconds.min(lease.term_seconds) + GRACE)
         }
-        LeaseState::Granted { silent_since: Some(since) } => Some(since.after(BOOT)),
-        LeaseState::Granted { silent_since: None } => Some(lease.terms().granted_at.after(BOOT)),
-        LeaseState::Stopping { .. } | LeaseState::Lost { .. } | LeaseState::Ended { .. } => None,
-    }
+        LeaseState::Granted { silent_since: Some(since) } => since.after(BOOT),
+        LeaseState::Granted { silent_since: None } => lease.terms().granted_at.after(BOOT),
+        LeaseState::Stopping { .. } | LeaseState::Lost { .. } | LeaseState::Ended { .. } => return None,
+    };
+    Some(lease.terms().until.map_or(end, |until| end.min(until)))
 }
 
 fn due(draft: &Draft<'_>, lease: &Lease) -> Option<LeaseEvent> {
     let now = draft.now;
     let passed = |since: Timestamp, span: Seconds| now >= since.after(span);
+    // The owner's own hours: nobody waits for the host's word about them.
+    if lease.terms().until.is_some_and(|until| now >= until) && lease.state.is_wanted() {
+        return Some(LeaseEvent::End(EndReason::Expired));
+    }
     match lease.state {
         LeaseState::Active { ready_at, silent_since: Some(_) } => {
             passed(ready_at, lease.paid_seconds).then_some(LeaseEvent::PaidEnd)

@@ -14,7 +14,7 @@ use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_model::lease::LeaseState;
 use sublet_model::partition::{Allocation, alter};
 use sublet_model::requirements::Resolved;
-use sublet_model::units::Micros;
+use sublet_model::units::{Micros, Timestamp};
 use sublet_wire::api::{Timeline, UnfitCount};
 use sublet_wire::problem::Kind;
 
@@ -31,7 +31,7 @@ pub(super) fn one(
         return Err(Refusal::invalid("price times term is more than can be counted").advise("ask for a shorter term"));
     }
     let Chosen { partition, host, altered } = alter_for(draft, &found, needs)?;
-    let terms = terms(draft, &rent.actor, id, &partition, &host, image.digest)?;
+    let terms = terms(draft, &rent.actor, id, &partition, &host, (image.digest, found.until))?;
     let signed = Signed::sign(&terms, &draft.keys.market)
         .map_err(|e| Refusal::new(Kind::Internal, format!("signing the terms: {e}")))?;
     draft.put(Change::Lease(Arc::new(Lease {
@@ -122,7 +122,7 @@ fn terms(
     lease: LeaseId,
     partition: &(PartitionId, Allocation),
     host: &Host,
-    image: Sha256Digest,
+    (image, until): (Sha256Digest, Option<Timestamp>),
 ) -> Result<Terms, Refusal> {
     let offer = draft.partition(partition.0).and_then(|p| draft.newest_offer(p.offer?));
     let offer = &offer.ok_or_else(|| Refusal::new(Kind::Internal, "the partition that was found is not lent"))?.offer;
@@ -140,5 +140,6 @@ fn terms(
         prices: offer.conditions.prices,
         image,
         granted_at: draft.now,
+        until,
     })
 }
