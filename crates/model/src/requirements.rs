@@ -120,6 +120,18 @@ impl Requirements {
     pub const CONFINED: &'static str = "confined";
 }
 
+/// As a body holds them: the object, or the text in its place.
+#[derive(ToSchema)]
+#[schema(as = RequirementsOrText)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its shape is used, by the description of the API")]
+pub enum Described {
+    /// The text form, such as `cpu>=4 memory=8GiB..32GiB os=debian price<=0.05/h region in [eu,us]`.
+    Text(String),
+    /// The structured form.
+    Object(Box<Requirements>),
+}
+
 impl Serialize for Requirements {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         Self::serialize(self, s)

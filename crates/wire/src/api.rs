@@ -12,7 +12,7 @@ use sublet_model::image::ImageManifest;
 use sublet_model::lease::{EndReason, LeaseState};
 use sublet_model::offer::Conditions;
 use sublet_model::partition::{Allocation, Phase, Profile};
-use sublet_model::requirements::{Assumed, Requirements};
+use sublet_model::requirements::{self, Assumed, Requirements};
 use sublet_model::resources::Resources;
 use sublet_model::units::{Micros, MicrosPerHour, Seconds, Timestamp};
 use utoipa::ToSchema;
@@ -258,8 +258,9 @@ pub struct Alter {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchRequest {
-    /// What is needed.
+    /// What is needed: an object, or a text such as `cpu>=4 os=debian`.
     #[serde(default)]
+    #[schema(value_type = requirements::Described)]
     pub requirements: Requirements,
     /// How many matches at most; 20 if absent, 200 at most.
     #[serde(default)]
@@ -271,6 +272,9 @@ pub struct SearchRequest {
 pub struct SearchAnswer {
     /// Best first; empty if nothing fits.
     pub matches: Vec<MatchView>,
+    /// What was asked, in the text form as it is printed.
+    #[serde(default)]
+    pub asked: String,
     /// Defaults that were filled in.
     pub assumed: Vec<Assumed>,
     /// If nothing fits: how many partitions each reason left out.
@@ -340,8 +344,9 @@ pub struct RentRequest {
     /// One of a kind among the account's running leases; made up if absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// What is needed.
+    /// What is needed: an object, or a text such as `cpu>=4 os=debian`.
     #[serde(default)]
+    #[schema(value_type = requirements::Described)]
     pub requirements: Requirements,
     /// Made on the client; a certificate for it comes with the answer. OpenSSH's form.
     pub ssh_public_key: String,

@@ -82,7 +82,8 @@ fn answer(
     let matches: Vec<_> = found.matches.iter().filter_map(|hit| shown(state, hit, &search)).collect();
     let count = |(reason, partitions)| UnfitCount::new(reason, &needs.asked, partitions);
     let unfit = if matches.is_empty() { listing::unfit(state, &search) } else { Vec::new() };
-    Ok(SearchAnswer { matches, assumed, unfit: unfit.into_iter().map(count).collect() })
+    let asked = needs.asked.to_string();
+    Ok(SearchAnswer { matches, asked, assumed, unfit: unfit.into_iter().map(count).collect() })
 }
 
 fn shown(state: &State, (hit, listing): &(Match, Listing<'_>), search: &Search<'_>) -> Option<MatchView> {

@@ -71,6 +71,32 @@ async fn a_rent_from_search_to_bill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_needed_may_be_said_as_a_text() {
+    let world = World::new().await;
+    let person = world.person("physics", &[Role::Client, Role::Lender]).await;
+    world.image().await;
+    let _host = world.host(&person, "desk", &[2, 2]).await;
+    let search = async |text: &str| {
+        let body = serde_json::json!({"requirements": text});
+        person.client.post::<_, SearchAnswer>("/v1/search", &body).await
+    };
+    let answer = search("memory<=8GiB   cpu>=1 emulated term=1h host in [desk,other]").await.unwrap();
+    assert_eq!(answer.matches.len(), 2, "{answer:?}");
+    assert_eq!(answer.asked, "cpu>=1 memory<=8GiB host in [desk,other] emulated=yes term=1h");
+    let assumed: Vec<&str> = answer.assumed.iter().map(|a| a.clause.as_str()).collect();
+    assert_eq!(assumed, ["memory>=512MiB", "disk>=0GiB", "vcpus>=1", "count=1", "order=total"]);
+
+    let answer = search("emulated cpu>=4 label.rack=7").await.unwrap();
+    assert!(answer.matches.is_empty());
+    let left_out: Vec<&str> = answer.unfit.iter().map(|unfit| unfit.clause.as_str()).collect();
+    assert_eq!(left_out, ["label.rack"], "{answer:?}");
+
+    let error = search("cpu>=1 memroy>=4GiB").await.unwrap_err();
+    assert_eq!(error.kind(), Some(Kind::Invalid));
+    assert!(error.to_string().contains("column 8: no such property memroy: did you mean memory?"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_fits_it_says_why() {
     let world = World::new().await;
     let person = world.person("physics", &[Role::Client, Role::Lender]).await;
