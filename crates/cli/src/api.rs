@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use sublet_model::ids::LeaseId;
 use sublet_wire::api::{
-    Access, AccessRequest, AccountView, AuditEntry, Extend, Granted, HostView, ImageView, LeaseView, MemberView,
-    NewAccount, NewImage, NewJoinToken, NewMember, NewToken, Page, RentRequest, SearchAnswer, SearchRequest, Statement,
+    Access, AccessRequest, AccountView, AuditEntry, Extend, HostView, ImageView, LeaseView, MemberView, NewAccount,
+    NewImage, NewJoinToken, NewMember, NewToken, Page, RentAnswer, RentRequest, SearchAnswer, SearchRequest, Statement,
     Suspension, TokenSecret, WhoAmI,
 };
 use sublet_wire::client::{Client, ClientError};
@@ -130,9 +130,9 @@ impl Market {
         self.client.post("/v1/search", request).await
     }
 
-    /// POST /v1/leases
-    pub async fn rent(&self, request: &RentRequest) -> Answer<Granted> {
-        self.client.post("/v1/leases", request).await
+    /// POST /v1/leases. Said again with the same key it is the same request.
+    pub async fn rent(&self, request: &RentRequest, key: &str) -> Answer<RentAnswer> {
+        self.client.post_with_key("/v1/leases", request, key).await
     }
 
     /// GET /v1/leases

@@ -13,6 +13,7 @@ mod leasing;
 pub mod market;
 mod needs;
 pub mod rent;
+mod renting;
 pub mod run;
 pub mod search;
 pub mod statement;

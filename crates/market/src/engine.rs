@@ -31,7 +31,7 @@ mod image;
 mod lease;
 mod refusal;
 mod rent;
-mod standing;
+pub mod standing;
 mod sync;
 mod wake;
 

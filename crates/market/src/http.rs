@@ -30,6 +30,7 @@ pub mod page;
 pub mod partitions;
 pub mod problem;
 pub mod records;
+pub mod renting;
 pub mod search;
 pub mod secret;
 pub mod sessions;
@@ -101,7 +102,7 @@ impl App {
         self.handle.read(look)
     }
 
-    /// Asks the engine for anything but a sync.
+    /// Asks the engine for anything but a sync or renting.
     pub async fn ask(&self, command: Command, once: Option<Idempotency>) -> Result<Outcome, Fault> {
         match self.handle.call(command, once).await? {
             Reply::Outcome(outcome) => Ok(outcome),

@@ -356,15 +356,112 @@ pub struct RentRequest {
     /// How long a one-shot lease goes on after its client vanished; 2 minutes if absent.
     #[serde(default)]
     pub release_after_disconnect: Option<Seconds>,
+    /// If nothing fits: for how long the request stands until something does. While the answer is
+    /// `Standing`, repeat the request with the same idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<Seconds>,
+    /// Only say what would be granted: the answer is a `WouldGrant`, and nothing is taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// What comes of asking to rent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RentAnswer {
+    /// It is granted (status 201).
+    Granted(Box<Granted>),
+    /// Nothing fits yet; the request stands (status 202).
+    Standing(Standing),
+    /// What a dry run found (status 200).
+    Would(WouldGrant),
+}
+
+/// A request that nothing fits yet. Repeat it with the same idempotency key to go on waiting: who
+/// stops asking is passed over, and forgotten after a minute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Standing {
+    /// Since when it stands.
+    pub standing_since: Timestamp,
+    /// Until when at the latest; then it is refused.
+    pub standing_until: Timestamp,
+    /// How many requests came earlier and stand, too.
+    pub ahead: usize,
+}
+
+/// What would be granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WouldGrant {
+    /// One for each partition asked for.
+    pub would: Vec<WouldLease>,
+    /// Price for an hour of them all.
+    pub hourly: MicrosPerHour,
+    /// Price of them all for the whole term.
+    pub total: Micros,
+    /// Defaults that were filled in.
+    pub assumed: Vec<Assumed>,
+}
+
+/// One lease that would be granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WouldLease {
+    /// What it would be called; absent where its name would be made up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// In which partition.
+    pub partition: PartitionId,
+    /// Name of the partition.
+    pub partition_name: String,
+    /// Name of its host.
+    pub host: String,
+    /// What would boot.
+    pub image: String,
+    /// What it would have.
+    pub resources: Resources,
+    /// Hardware threads the guest would see.
+    pub vcpus: u16,
+    /// Price for an hour.
+    pub hourly: MicrosPerHour,
+    /// Price for the whole term.
+    pub total: Micros,
+    /// The term.
+    pub term: Seconds,
+    /// Every partition whose allocation would change: those that shrink, then the leased one.
+    pub altered: Vec<AlteredView>,
+}
+
+/// A partition's allocation before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlteredView {
+    /// Which one.
+    pub partition: PartitionId,
+    /// Its name.
+    pub partition_name: String,
+    /// What it has.
+    pub from: Resources,
+    /// What it would have.
+    pub to: Resources,
+}
+
+/// A lease and how to get in.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct GrantedLease {
+    /// The lease.
+    pub lease: LeaseView,
+    /// How to get in.
+    pub access: Access,
 }
 
 /// A lease that was just granted, and how to get in.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Granted {
-    /// The lease.
+    /// The lease; the first one where several were asked for.
     pub lease: LeaseView,
     /// How to get in.
     pub access: Access,
+    /// The others, where several were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<GrantedLease>,
     /// Defaults that were filled in.
     pub assumed: Vec<Assumed>,
 }

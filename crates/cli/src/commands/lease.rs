@@ -114,7 +114,8 @@ impl Release {
     }
 }
 
-fn table(leases: &[LeaseView]) -> anyhow::Result<()> {
+/// Leases, a line each.
+pub fn table(leases: &[LeaseView]) -> anyhow::Result<()> {
     let headings = ["name", "state", "host", "image", "cpu", "memory", "used", "cost", "ends", "id"];
     let mut rows = Rows::new(&headings, "no leases; `sublet rent` makes one").right(&[4, 5, 6, 7]);
     for lease in leases {

@@ -1,16 +1,14 @@
-//! What `rent` and `run` share: the grant, the wait until it is ready, the bill.
+//! What `rent` and `run` share: the means to enter, the wait until it is ready, the bill.
 
-use super::needs::{Needs, say_assumed};
 use crate::api::Market;
 use crate::failure::{Exit, Failure};
 use crate::output::clean;
 use crate::progress::Progress;
 use crate::ssh::{ClientKey, Pass};
-use anyhow::Context;
 use std::time::{Duration, Instant};
 use sublet_model::ids::LeaseId;
 use sublet_model::lease::LeaseState;
-use sublet_wire::api::{AccessRequest, LeaseView, RentRequest, StatementLine};
+use sublet_wire::api::{AccessRequest, LeaseView, StatementLine};
 use sublet_wire::client::ClientError;
 
 /// A lease with the means to enter it.
@@ -18,23 +16,6 @@ pub struct Rented {
     pub lease: LeaseView,
     pub pass: Pass,
     pub key: ClientKey,
-}
-
-/// Rents; keeps certificate and host key.
-pub async fn rent(market: &Market, needs: &Needs, name: Option<String>, one_shot: bool) -> anyhow::Result<Rented> {
-    Pass::sweep(&market.folder);
-    let key = ClientKey::of(&market.folder)?;
-    let request = RentRequest {
-        name,
-        requirements: needs.requirements()?,
-        ssh_public_key: key.public.clone(),
-        one_shot,
-        release_after_disconnect: None,
-    };
-    let granted = market.rent(&request).await.context("failed to rent")?;
-    say_assumed(&granted.assumed);
-    let pass = Pass::keep(&market.folder, &key, &granted.lease, &granted.access)?;
-    Ok(Rented { lease: granted.lease, pass, key })
 }
 
 /// The pass of a lease that is there, renewed where it is about to expire. Works on a kept one

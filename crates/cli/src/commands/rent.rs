@@ -1,15 +1,18 @@
 //! `sublet rent`
 
-use super::lease::print_lease;
-use super::leasing::{self, Patience, Rented};
+use super::lease::{print_lease, table};
+use super::leasing::{self, Patience};
 use super::needs::Needs;
+use super::renting::{self, Wish};
 use crate::api::Market;
-use crate::output::{Format, say, say_if_terminal};
+use crate::output::{self, Format, say, say_if_terminal};
 use crate::progress::Progress;
 use crate::values;
 use clap::Args;
 use std::process::ExitCode;
 use std::time::Duration;
+use sublet_model::units::Seconds;
+use sublet_wire::api::LeaseView;
 
 /// Rent a partition for a while
 ///
@@ -17,7 +20,7 @@ use std::time::Duration;
 /// is over.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  sublet rent 'cpu>=2 memory=1GiB..4GiB os=debian' --for 2h\n  sublet rent --cpu 2 --memory 1GiB --os debian --for 2h --name box\n  sublet ssh box\n  sublet release box"
+    after_help = "Examples:\n  sublet rent 'cpu>=2 memory=1GiB..4GiB os=debian' --for 2h\n  sublet rent --cpu 2 --memory 1GiB --os debian --for 2h --name box\n  sublet rent --cpu 2 --count 8 --name box --wait 10m\n  sublet ssh box\n  sublet release box"
 )]
 pub struct Rent {
     #[command(flatten)]
@@ -25,6 +28,12 @@ pub struct Rent {
     /// What to call the lease [default: made up]
     #[arg(long, value_parser = values::name)]
     name: Option<String>,
+    /// Only say which partition it would be, what would be altered for it and what it would cost
+    #[arg(long, conflicts_with_all = ["no_wait", "timeout", "wait"])]
+    dry_run: bool,
+    /// If nothing fits, wait so long until something does; whoever came first is served first
+    #[arg(long, value_parser = values::seconds, value_name = "SPAN")]
+    wait: Option<Seconds>,
     /// Come back as soon as it is granted, while it still boots
     #[arg(long)]
     no_wait: bool,
@@ -36,22 +45,46 @@ pub struct Rent {
 impl Rent {
     /// Prints the lease once it is ready.
     pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
-        let Rented { mut lease, .. } = leasing::rent(market, &self.needs, self.name.clone(), false).await?;
+        let wish = Wish { name: self.name.clone(), one_shot: false, wait: self.wait };
+        if self.dry_run {
+            renting::foresee(market, &self.needs, wish, format).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rented = renting::rent(market, &self.needs, wish).await?;
+        let mut leases: Vec<LeaseView> = rented.into_iter().map(|rented| rented.lease).collect();
         if !self.no_wait {
-            let progress = Progress::start(format!("{}: granted", lease.name));
-            let name = lease.name.clone();
-            let ready = leasing::until_ready(market, lease, &progress, Patience::new(self.timeout));
+            let patience = Patience::new(self.timeout);
             tokio::select! {
-                ready = ready => lease = ready?,
+                ready = all_ready(market, leases.clone(), patience) => leases = ready?,
                 _ = tokio::signal::ctrl_c() => {
-                    progress.clear();
-                    say(format!("stopped waiting; the lease goes on: `sublet lease show {name}`, `sublet release {name}`"));
+                    for LeaseView { name, .. } in leases {
+                        say(format!("stopped waiting; the lease goes on: `sublet lease show {name}`, `sublet release {name}`"));
+                    }
                     return Ok(ExitCode::from(130));
                 }
             }
         }
-        print_lease(&lease, format)?;
-        say_if_terminal(format!("enter it with `sublet ssh {0}`, give it back with `sublet release {0}`", lease.name));
+        match leases.as_slice() {
+            [lease] => print_lease(lease, format)?,
+            several if format == Format::Json => output::json(&several)?,
+            several => table(several)?,
+        }
+        if let [lease, ..] = leases.as_slice() {
+            say_if_terminal(format!(
+                "enter it with `sublet ssh {0}`, give it back with `sublet release {0}`",
+                lease.name
+            ));
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Waits for one after the other: they boot side by side.
+async fn all_ready(market: &Market, leases: Vec<LeaseView>, patience: Patience) -> anyhow::Result<Vec<LeaseView>> {
+    let mut ready = Vec::new();
+    for lease in leases {
+        let progress = Progress::start(format!("{}: granted", lease.name));
+        ready.push(leasing::until_ready(market, lease, &progress, patience).await?);
+    }
+    Ok(ready)
 }

@@ -5,6 +5,7 @@
 
 use super::leasing::{self, Patience, Rented};
 use super::needs::Needs;
+use super::renting::{self, Wish};
 use crate::api::Market;
 use crate::failure::{Exit, Failure};
 use crate::output::say;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sublet_model::lease::EndReason;
+use sublet_model::units::Seconds;
 use sublet_wire::api::LeaseView;
 
 /// Run one command in a partition of its own, and pay for just that
@@ -36,6 +38,9 @@ pub struct Run {
     /// What to call the new lease [default: made up]
     #[arg(long, value_parser = values::name, conflicts_with = "lease")]
     name: Option<String>,
+    /// If nothing fits, wait so long until something does; whoever came first is served first
+    #[arg(long, value_parser = values::seconds, value_name = "SPAN", conflicts_with = "lease")]
+    wait: Option<Seconds>,
     /// Give the command a terminal
     #[arg(short, long)]
     tty: bool,
@@ -73,7 +78,8 @@ impl Run {
 
     async fn in_new_lease(&self, market: &Market, verbose: bool) -> anyhow::Result<ExitCode> {
         let started = Instant::now();
-        let rented = leasing::rent(market, &self.needs, self.name.clone(), true).await?;
+        let wish = Wish { name: self.name.clone(), one_shot: true, wait: self.wait };
+        let rented = renting::rent_one(market, &self.needs, wish).await?;
         let progress =
             Arc::new(Progress::start(format!("{}: granted on {}", rented.lease.name, rented.lease.host_name)));
         let ended = self.at_the_door(market, &rented, &progress).await;

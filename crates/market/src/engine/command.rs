@@ -91,8 +91,9 @@ pub enum Command {
     Rent(Box<Rent>),
     /// Says what renting would do, and does none of it (client).
     Preview(Box<Rent>),
-    /// Whoever waited for a request that stands has gone; it may come back.
-    Away { once: Idempotency },
+    /// Whoever waited for a request that stands has gone, unless it was asked for since; it may come
+    /// back.
+    Away { once: Idempotency, turn: u64 },
     /// Gives a lease back (its account, the operator).
     Release { actor: Actor, lease: LeaseId },
     /// Lengthens a lease (its account).
@@ -180,6 +181,8 @@ pub enum Reply {
 pub struct Stands {
     /// The first lease that it will be granted: once there is such a lease, ask again.
     pub lease: LeaseId,
+    /// How often it was asked for.
+    pub turn: u64,
     /// How many came earlier.
     pub ahead: usize,
     /// Since when.

@@ -59,6 +59,8 @@ pub(super) struct Entry {
     until: Timestamp,
     /// Until when somebody waits for the answer.
     held_until: Timestamp,
+    /// How often it was asked for: who goes away while somebody else asks changes nothing.
+    turn: u64,
     /// Why nothing fitted when it was last tried.
     refusal: Refusal,
     /// Granted in a batch that is not committed yet.
@@ -116,13 +118,14 @@ impl Standing {
             return Asked::Refused(refusal);
         }
         entry.held_until = now.after(HOLD + LATE);
+        entry.turn += 1;
         Asked::Stands(place)
     }
 
     /// The client of a request has gone. It may come back.
-    pub fn away(&mut self, once: &Idempotency, now: Timestamp) {
-        let place = self.place(once);
-        if let Some(entry) = place.and_then(|place| self.entries.get_mut(&place)).filter(|e| e.once.body == once.body) {
+    pub fn away(&mut self, once: &Idempotency, turn: u64, now: Timestamp) {
+        let entry = self.place(once).and_then(|place| self.entries.get_mut(&place));
+        if let Some(entry) = entry.filter(|e| e.once.body == once.body && e.turn == turn) {
             entry.held_until = entry.held_until.min(now);
         }
     }
@@ -143,8 +146,10 @@ impl Standing {
         let until = now.after(wait.min(LONGEST));
         let held_until = now.after(HOLD + LATE);
         let (rent, once) = (rent.clone(), once.clone());
-        self.entries
-            .insert(place, Entry { rent, once, needs, since: now, until, held_until, refusal, in_flight: false });
+        self.entries.insert(
+            place,
+            Entry { rent, once, needs, since: now, until, held_until, turn: 1, refusal, in_flight: false },
+        );
         Ok(place)
     }
 
@@ -153,6 +158,7 @@ impl Standing {
         let entry = self.entries.get(&place)?;
         Some(Stands {
             lease: *entry.rent.ids.first()?,
+            turn: entry.turn,
             ahead: self.entries.range(..place).count(),
             since: entry.since,
             until: entry.until,

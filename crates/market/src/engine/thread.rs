@@ -103,6 +103,12 @@ impl Handle {
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// Tells something without waiting for an answer. Where the queue is full, it is lost.
+    pub fn tell(&self, command: Command) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.queue.try_send(Job { request: Request { command, idempotency: None }, answer });
+    }
+
     /// Reads what is committed. Keep it short: the writer waits for readers.
     pub fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         // A reader that panicked has changed nothing; the writer never panics half-way: see `publish`.
@@ -129,6 +135,12 @@ impl Handle {
     pub async fn lease_changed(&self, lease: LeaseId, known: u64) {
         let is_news = || self.read(|state| state.lease(lease).is_none() || state.lease_version(lease) != known);
         self.published.wakers.wait(Topic::Lease(lease), is_news).await;
+    }
+
+    /// Waits until there is such a lease. Give it a time limit.
+    pub async fn lease_granted(&self, lease: LeaseId) {
+        let is_there = || self.read(|state| state.lease(lease).is_some());
+        self.published.wakers.wait(Topic::Lease(lease), is_there).await;
     }
 
     /// Waits until the engine has ended, and says why.

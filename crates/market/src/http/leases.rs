@@ -1,7 +1,7 @@
-//! Renting, watching, getting in, extending, giving back.
+//! Leases: watching, getting in, extending, giving back. Renting has its own file.
 
-use crate::certificate::{self, Right, check_key};
-use crate::engine::command::{Actor, Command, Outcome, Rent};
+use crate::certificate::{self, Right};
+use crate::engine::command::{Actor, Command};
 use crate::http::authorize::{Action, Object, decide};
 use crate::http::extract::{Asked, Caller, Named, Nothing, Where};
 use crate::http::page::{PageQuery, page};
@@ -15,8 +15,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use sublet_model::ids::LeaseId;
-use sublet_model::units::Seconds;
-use sublet_wire::api::{Access, AccessRequest, Extend, Granted, LeaseView, Page, RentRequest};
+use sublet_wire::api::{Access, AccessRequest, Extend, LeaseView, Page};
 use sublet_wire::problem::Kind;
 use tokio::time::timeout;
 use utoipa::IntoParams;
@@ -25,55 +24,24 @@ use utoipa_axum::routes;
 
 /// The longest that a watcher is held.
 const LONGEST_WAIT: u64 = 30;
-/// How long a one-shot lease goes on after its client vanished, if nobody says so.
-const USUAL_AFTERLIFE: Seconds = Seconds(120);
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
-        .routes(routes!(rent, list))
+        .routes(routes!(super::renting::rent, list))
         .routes(routes!(show))
         .routes(routes!(access))
         .routes(routes!(extend))
         .routes(routes!(release))
 }
 
-fn view(app: &App, id: LeaseId) -> Result<Json<LeaseView>, Fault> {
+pub(super) fn view(app: &App, id: LeaseId) -> Result<Json<LeaseView>, Fault> {
     let now = app.now();
     app.read(|state| state.lease(id).map(|row| views::lease::lease(state, row, now))).map(Json).ok_or_else(surprise)
 }
 
-/// Rents the best partition that fits (client): the lease, how to get in, and a certificate for
-/// the key that was sent.
-#[utoipa::path(
-    post, path = "/v1/leases", tag = "leases",
-    request_body = RentRequest, responses((status = 201, body = Granted))
-)]
-async fn rent(Shared(app): Shared<Arc<App>>, asked: Asked<RentRequest>) -> Result<(StatusCode, Json<Granted>), Fault> {
-    decide(&asked.actor, Action::Rent, Object::of(asked.actor.account))?;
-    let once = asked.key()?;
-    let RentRequest { name, requirements, ssh_public_key, one_shot, release_after_disconnect } = asked.body.clone();
-    let key = check_key(&ssh_public_key)?;
-    let rent = Rent {
-        actor: asked.actor.clone(),
-        ids: vec![sublet_wire::new_id()],
-        name,
-        requirements,
-        ssh_public_key: key.to_openssh().map_err(|_| Fault::invalid("ssh_public_key: can't be written again"))?,
-        one_shot,
-        release_after_disconnect: release_after_disconnect.unwrap_or(USUAL_AFTERLIFE),
-        wait: None,
-    };
-    let command = Command::Rent(Box::new(rent));
-    let Outcome::Granted { lease, assumed, .. } = app.ask(command, Some(once)).await? else { return Err(surprise()) };
-    // Signed anew when the request is repeated: credentials are stored nowhere.
-    let access = certified(&app, &asked.actor, lease, None)?;
-    let Json(lease) = view(&app, lease)?;
-    Ok((StatusCode::CREATED, Json(Granted { lease, access, assumed })))
-}
-
 /// A certificate for a lease that runs, and where to go with it.
-fn certified(app: &App, actor: &Actor, id: LeaseId, key: Option<&str>) -> Result<Access, Fault> {
+pub(super) fn certified(app: &App, actor: &Actor, id: LeaseId, key: Option<&str>) -> Result<Access, Fault> {
     let now = app.now();
     let (right, key, (dial, host_key)) = app.read(|state| {
         let row = state.lease(id).ok_or_else(surprise)?;

@@ -222,6 +222,8 @@ pub fn rent_request(name: Option<&str>) -> RentRequest {
         ssh_public_key: CLIENT_KEY.into(),
         one_shot: false,
         release_after_disconnect: None,
+        wait_seconds: None,
+        dry_run: false,
     }
 }
 

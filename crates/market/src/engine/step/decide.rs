@@ -36,8 +36,8 @@ impl Engine {
     fn answer(&mut self, decided: &mut Decided, request: &Request, now: Timestamp) -> Result<Reply, Refusal> {
         match &request.command {
             Command::Rent(rent) => return self.rent(decided, rent, request.idempotency.as_ref(), now),
-            Command::Away { once } => {
-                self.standing.away(once, now);
+            Command::Away { once, turn } => {
+                self.standing.away(once, *turn, now);
                 return Ok(Reply::Outcome(Outcome::Done));
             }
             Command::Tick => self.standing.tick(now),

@@ -65,7 +65,8 @@ fn what_stands_is_granted_as_soon_as_something_fits_and_once() {
     let (mut world, mut agent, held) = full();
     let first = stands(ask(&mut world, 70, 1000));
     assert_eq!((first.lease, first.ahead, first.since), (id(70), 0, world.now));
-    assert_eq!(stands(ask(&mut world, 70, 1000)), first, "asked again it stands where it stood");
+    let again = stands(ask(&mut world, 70, 1000));
+    assert_eq!(again, Stands { turn: 2, ..first }, "asked again it stands where it stood");
     let frees = gone(&mut world, &mut agent, held);
     world.step(vec![frees]);
     assert_eq!(world.lease(id(70)).generation, 2, "granted with the commit that made room");
@@ -133,7 +134,7 @@ fn nothing_is_granted_to_who_has_gone_and_a_place_is_kept_for_a_minute() {
     let (mut world, mut agent, held) = full();
     stands(ask(&mut world, 70, 1000));
     stands(ask(&mut world, 71, 1000));
-    world.call(Command::Away { once: key(70) }).unwrap();
+    world.call(Command::Away { once: key(70), turn: 1 }).unwrap();
     let frees = gone(&mut world, &mut agent, held);
     world.step(vec![frees]);
     assert!(world.engine.state().lease(id(70)).is_none(), "its client would pay for nothing");
@@ -151,10 +152,21 @@ fn nothing_is_granted_to_who_has_gone_and_a_place_is_kept_for_a_minute() {
 }
 
 #[test]
+fn a_connection_that_breaks_after_the_next_one_was_made_changes_nothing() {
+    let (mut world, mut agent, held) = full();
+    let first = stands(ask(&mut world, 70, 1000));
+    stands(ask(&mut world, 70, 1000));
+    world.call(Command::Away { once: key(70), turn: first.turn }).unwrap();
+    let frees = gone(&mut world, &mut agent, held);
+    world.step(vec![frees]);
+    assert!(world.engine.state().lease(id(70)).is_some());
+}
+
+#[test]
 fn who_comes_back_is_tried_at_once() {
     let (mut world, mut agent, held) = full();
     stands(ask(&mut world, 70, 1000));
-    world.call(Command::Away { once: key(70) }).unwrap();
+    world.call(Command::Away { once: key(70), turn: 1 }).unwrap();
     let frees = gone(&mut world, &mut agent, held);
     world.step(vec![frees]);
     assert_eq!(granted(ask(&mut world, 70, 1000)), id(70));
