@@ -44,10 +44,14 @@ impl Search {
 }
 
 fn table(matches: &[MatchView]) -> anyhow::Result<()> {
-    let headings = ["host", "partition", "cpu", "memory", "disk", "vcpus", "tier", "image", "an hour", "in all"];
+    let mut headings =
+        vec!["host", "partition", "cpu", "memory", "disk", "vcpus", "tier", "image", "an hour", "in all"];
+    // Few offers close: the column is there only where one does.
+    let closes = matches.iter().any(|hit| hit.until.is_some());
+    headings.extend(closes.then_some("open until"));
     let mut rows = Rows::new(&headings, "").right(&[2, 3, 4, 5, 8, 9]);
     for hit in matches {
-        rows.row(vec![
+        let mut cells = vec![
             hit.host.clone(),
             hit.partition_name.clone(),
             hit.resources.cpu.to_string(),
@@ -58,7 +62,9 @@ fn table(matches: &[MatchView]) -> anyhow::Result<()> {
             hit.image.clone(),
             hit.hourly.to_string(),
             format!("{} for {}", hit.total, hit.term),
-        ]);
+        ];
+        cells.extend(closes.then(|| output::at(hit.until)));
+        rows.row(cells);
     }
     rows.print()
 }
