@@ -32,5 +32,5 @@ lint: ## format and clippy
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: images ## compare with peers: `make bench P=p5`
+bench: $(if $(filter p5 all,$(P)),images) ## compare with peers: `make bench P=p1`
 	@bench/run $(P)
