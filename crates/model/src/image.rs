@@ -84,7 +84,13 @@ impl ImageManifest {
     /// Whether a client who asks for `os` or `image` by these words means this one.
     pub fn answers(&self, os: Option<&str>, image: Option<&str>) -> bool {
         os.is_none_or(|os| os == self.os || os == self.name)
-            && image.is_none_or(|i| i == self.name || i == self.reference())
+            && image.is_none_or(|i| i == self.name || self.is_referred_to_by(i))
+    }
+
+    /// Whether this is its [reference](Self::reference). Asked of many: without making that.
+    fn is_referred_to_by(&self, text: &str) -> bool {
+        let version = text.strip_prefix(self.name.as_str()).and_then(|rest| rest.strip_prefix('@'));
+        version == Some(self.version.as_str())
     }
 
     /// Checks everything that a hostile depot might put here.
@@ -116,4 +122,36 @@ impl ImageManifest {
 
     /// The most bytes that a host fetches for one blob.
     pub const LARGEST_BLOB: u64 = 64 << 30;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_answers_to_its_name_and_to_its_reference() {
+        let kernel = Blob { sha256: Sha256Digest::of(b""), bytes: 1 };
+        let image = ImageManifest {
+            name: "debian-12".into(),
+            os: "debian".into(),
+            version: "12.11-1".into(),
+            arch: "x86_64".into(),
+            boot: Boot::Direct { kernel, initrd: None, root: None },
+            command_line: String::new(),
+            guest_channel: "sublet.guest".into(),
+            login_user: "root".into(),
+            minimum_memory: MiB(64),
+            minimum_vcpus: 1,
+            licence: "GPL-2.0".into(),
+            created_at: 0,
+        };
+        for good in ["debian-12".into(), image.reference()] {
+            assert!(image.answers(Some("debian"), Some(&good)) && image.answers(Some("debian-12"), None), "{good}");
+        }
+        for bad in ["debian", "debian-12@", "debian-12@12.11-2", "debian-12@12.11-1 ", "debian-1", "debian-12.12.11-1"]
+        {
+            assert!(!image.answers(None, Some(bad)), "{bad}");
+        }
+        assert!(!image.answers(Some("debian-1"), None));
+    }
 }

@@ -52,8 +52,10 @@ pub(super) struct Floor {
     pub speed: u32,
     /// At most so many failures of a thousand.
     pub unreliable: u16,
-    /// For so long, in seconds.
-    pub term: u32,
+    /// The shortest term must not be above this, in seconds.
+    pub shortest: u32,
+    /// The longest term must not be below this, in seconds.
+    pub longest: u32,
 }
 
 /// The partitions.
@@ -163,6 +165,12 @@ impl Leaf {
     pub fn summary(&self, signature: impl Fn(u32) -> Signature) -> Summary {
         let mut all = Summary { free: self.free.count_ones(), ..Summary::NOTHING };
         let mut last_class = None;
+        // Busy ones too: then it also says of which clauses none of them keeps any.
+        for class in &self.class[..self.len] {
+            if last_class.replace(*class) != Some(*class) {
+                all.signature = all.signature.or(&signature(*class));
+            }
+        }
         for at in bits(self.free) {
             for d in 0..3 {
                 all.reach[d] = all.reach[d].max(self.reach[d][at]);
@@ -175,18 +183,14 @@ impl Leaf {
             all.shortest = all.shortest.min(self.shortest[at]);
             all.longest = all.longest.max(self.longest[at]);
             all.listed = all.listed.min(self.listed[at]);
-            if last_class.replace(self.class[at]) != Some(self.class[at]) {
-                all.signature = all.signature.or(&signature(self.class[at]));
-            }
         }
         all
     }
 
     /// A bit for each that can be had now and passes in every column.
     pub fn fitting(&self, floor: &Floor) -> u64 {
-        let mut ok = [0u8; ROOM];
-        for (at, ok) in ok.iter_mut().enumerate() {
-            let fits = (self.reach[0][at] >= floor.need[0])
+        let fits = |at: usize| {
+            (self.reach[0][at] >= floor.need[0])
                 & (self.reach[1][at] >= floor.need[1])
                 & (self.reach[2][at] >= floor.need[2])
                 & (self.reach[0][at] >= self.least[0][at])
@@ -196,14 +200,20 @@ impl Leaf {
                 & (self.least[1][at] <= floor.at_most[1])
                 & (self.least[2][at] <= floor.at_most[2])
                 & (self.speed[at] >= floor.speed)
-                & (self.shortest[at] <= floor.term)
-                & (self.longest[at] >= floor.term)
+                & (self.shortest[at] <= floor.shortest)
+                & (self.longest[at] >= floor.longest)
                 & (self.threads[at] >= floor.threads)
-                & (self.unreliable[at] <= floor.unreliable);
-            *ok = u8::from(fits);
-        }
-        packed(&ok) & self.free
+                & (self.unreliable[at] <= floor.unreliable)
+        };
+        lanes(fits) & self.free
     }
+}
+
+/// A bit for each place of which this is so.
+pub(super) fn lanes(is_so: impl Fn(usize) -> bool) -> u64 {
+    let mut so = [0u8; ROOM];
+    so.iter_mut().enumerate().for_each(|(at, so)| *so = u8::from(is_so(at)));
+    packed(&so)
 }
 
 /// The places of the bits that are set.

@@ -75,6 +75,11 @@ impl Pricer {
         Self { term, narrow: rate.saturating_mul(i128::from(term.max(1))) < i128::from(i64::MAX / 4) }
     }
 
+    /// The term.
+    pub fn term(&self) -> Seconds {
+        Seconds(self.term)
+    }
+
     fn rate(prices: &Prices, amounts: &Amounts) -> i64 {
         let [_, flat, cpu, memory, disk] = prices.map(i64::from);
         let [cores, ram, room] = amounts.map(i64::from);

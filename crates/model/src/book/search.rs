@@ -5,7 +5,7 @@ use super::admit::{Listing, Match, admit, breaks};
 use super::class::{Signature, is_of_class};
 use super::index::Book;
 use super::leaf::{Floor, Leaf, bits};
-use super::price::{BEYOND, Pricer, amounts, most};
+use super::price::{Amounts, BEYOND, Pricer, amounts, most, resources};
 use super::rank::Rank;
 use super::summary::Summary;
 use super::tree::{Body, ROOT};
@@ -106,26 +106,26 @@ const UNKNOWN: u8 = 0;
 const REFUSED: u8 = 1;
 const ADMITTED: u8 = 2;
 
-struct Walk<'a> {
-    book: &'a Book,
-    search: &'a Search<'a>,
-    floor: Floor,
-    pricer: Pricer,
+pub(super) struct Walk<'a> {
+    pub book: &'a Book,
+    pub search: &'a Search<'a>,
+    pub floor: Floor,
+    pub pricer: Pricer,
     /// Of each of these sets, a part must have a fact.
-    facts: Vec<Signature>,
+    pub facts: Vec<Signature>,
     /// The clauses that all partitions of a class answer alike.
-    clauses: Vec<Unfit>,
+    pub clauses: Vec<Unfit>,
     /// By class: what came of asking, for a stranger's partitions and for the client's own.
     verdicts: [Vec<u8>; 2],
     /// The client's number, if it lends.
-    own: Option<u32>,
+    pub own: Option<u32>,
     host_name: &'a str,
     waiting: BinaryHeap<Reverse<(Rank, Next)>>,
     looked: Looked,
 }
 
 impl<'a> Walk<'a> {
-    fn new(book: &'a Book, search: &'a Search<'a>) -> Self {
+    pub fn new(book: &'a Book, search: &'a Search<'a>) -> Self {
         let needs = search.needs;
         let floor = floor(needs);
         let largest = most(&floor.need, &book.largest);
@@ -189,19 +189,10 @@ impl<'a> Walk<'a> {
 
     /// The rank that nothing in a part can be better than; none if nothing in it can fit.
     fn best_in(&self, part: &Summary) -> Option<Rank> {
-        let floor = &self.floor;
-        let fits = part.free > 0
-            && (0..3).all(|d| part.reach[d] >= floor.need[d] && part.least[d] <= floor.at_most[d])
-            && part.speed >= floor.speed
-            && part.threads >= floor.threads
-            && part.unreliable <= floor.unreliable
-            && part.shortest <= floor.term
-            && part.longest >= floor.term
-            && self.facts.iter().all(|facts| part.signature.meets(facts));
-        if !fits {
+        if !self.could_fit(part) {
             return None;
         }
-        let allocated = most(&floor.need, &part.least);
+        let allocated = most(&self.floor.need, &part.least);
         let total = self.pricer.total(&part.prices, &allocated);
         let hourly = || self.pricer.hourly(&part.prices, &allocated);
         if self.is_too_dear(total, hourly) {
@@ -220,7 +211,20 @@ impl<'a> Walk<'a> {
         Some(Rank::with(&self.search.needs.asked.order, PartitionId::from(Uuid::nil()), value))
     }
 
-    fn is_too_dear(&self, total: i64, hourly: impl FnOnce() -> i64) -> bool {
+    /// Whether anything in a part could fit, whatever it costs.
+    pub fn could_fit(&self, part: &Summary) -> bool {
+        let floor = &self.floor;
+        part.free > 0
+            && (0..3).all(|d| part.reach[d] >= floor.need[d] && part.least[d] <= floor.at_most[d])
+            && part.speed >= floor.speed
+            && part.threads >= floor.threads
+            && part.unreliable <= floor.unreliable
+            && part.shortest <= floor.shortest
+            && part.longest >= floor.longest
+            && self.facts.iter().all(|facts| part.signature.meets(facts))
+    }
+
+    pub fn is_too_dear(&self, total: i64, hourly: impl FnOnce() -> i64) -> bool {
         let asked = &self.search.needs.asked;
         asked.total_at_most.is_some_and(|most| total > most.0)
             || asked.price_at_most.is_some_and(|most| hourly() > most.0)
@@ -232,15 +236,9 @@ impl<'a> Walk<'a> {
         if !self.asks_class(leaf.class[at], Some(leaf.lender[at]) == self.own) {
             return;
         }
-        let (prices, number) = (leaf.prices(at), leaf.number[at]);
+        let number = leaf.number[at];
         let allocated = most(&self.floor.need, &leaf.least(at));
-        let (total, hourly) = if prices.contains(&BEYOND) {
-            let list = &self.book.offer(number).conditions.prices;
-            let resources = super::price::resources(&allocated);
-            (list.total(resources, self.search.needs.term).0, list.hourly(resources).0)
-        } else {
-            (self.pricer.total(&prices, &allocated), self.pricer.hourly(&prices, &allocated))
-        };
+        let (total, hourly) = self.cost(leaf, at, &allocated);
         if self.is_too_dear(total, || hourly) {
             return;
         }
@@ -261,19 +259,39 @@ impl<'a> Walk<'a> {
         self.waiting.push(Reverse((rank, Next::Partition(number))));
     }
 
-    /// Whether a class fits, asked once.
-    fn asks_class(&mut self, class: u32, own: bool) -> bool {
-        let known = &mut self.verdicts[usize::from(own)][class as usize];
-        if *known == UNKNOWN {
-            self.looked.classes += 1;
-            let favourable = self.book.classes.favourable(class, self.host_name);
-            let mine = own.then(|| Offer { account: self.search.client, ..favourable.offer.clone() });
-            let listing = Listing { offer: mine.as_ref().unwrap_or(favourable.offer), ..favourable };
-            let Search { needs, client, images, now } = *self.search;
-            let refused = breaks(&listing, needs, client, images, now, &self.clauses);
-            *known = if refused { REFUSED } else { ADMITTED };
+    /// What so much of a partition costs: for the whole term, and for an hour.
+    pub fn cost(&self, leaf: &Leaf, at: usize, allocated: &Amounts) -> (i64, i64) {
+        let prices = leaf.prices(at);
+        if prices.contains(&BEYOND) {
+            let list = &self.book.offer(leaf.number[at]).conditions.prices;
+            let resources = resources(allocated);
+            return (list.total(resources, self.pricer.term()).0, list.hourly(resources).0);
         }
-        *known == ADMITTED
+        (self.pricer.total(&prices, allocated), self.pricer.hourly(&prices, allocated))
+    }
+
+    /// Whether a class fits, asked once.
+    pub fn asks_class(&mut self, class: u32, own: bool) -> bool {
+        let known = self.verdicts[usize::from(own)][class as usize];
+        if known != UNKNOWN {
+            return known == ADMITTED;
+        }
+        let signature = self.book.classes.signature(class);
+        let refused = !self.facts.iter().all(|facts| signature.meets(facts)) || {
+            self.looked.classes += 1;
+            self.class_breaks(class, own, &self.clauses)
+        };
+        self.verdicts[usize::from(own)][class as usize] = if refused { REFUSED } else { ADMITTED };
+        !refused
+    }
+
+    /// Whether the most favourable listing of a class breaks any of these clauses.
+    pub fn class_breaks(&self, class: u32, own: bool, clauses: &[Unfit]) -> bool {
+        let favourable = self.book.classes.favourable(class, self.host_name);
+        let mine = own.then(|| Offer { account: self.search.client, ..favourable.offer.clone() });
+        let listing = Listing { offer: mine.as_ref().unwrap_or(favourable.offer), ..favourable };
+        let Search { needs, client, images, now } = *self.search;
+        breaks(&listing, needs, client, images, now, clauses)
     }
 }
 
@@ -283,13 +301,15 @@ fn floor(needs: &Resolved) -> Floor {
     let [cpu, memory, disk] = amounts(needs.at_most);
     // A guest sees no more threads than this: so it has no more processor time either.
     let cpu = cpu.min(u32::from(needs.vcpus_at_most) * 1000);
+    let term = u32::try_from(needs.term.max(Seconds::ZERO).0).unwrap_or(u32::MAX);
     Floor {
         need: amounts(needs.resources),
         at_most: [cpu, memory, disk],
         threads: needs.vcpus,
         speed: asked.speed_at_least.unwrap_or(0),
         unreliable: 1000 - asked.reliability_permille_at_least.unwrap_or(0).min(1000),
-        term: u32::try_from(needs.term.max(Seconds::ZERO).0).unwrap_or(u32::MAX),
+        shortest: term,
+        longest: term,
     }
 }
 

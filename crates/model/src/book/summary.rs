@@ -27,7 +27,7 @@ pub(super) struct Summary {
     pub longest: u32,
     /// When the first was listed.
     pub listed: i64,
-    /// All that any of them is.
+    /// All that any of them is, those too that can't be had now.
     pub signature: Signature,
 }
 

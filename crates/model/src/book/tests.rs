@@ -2,6 +2,7 @@
 //! it, whatever is asked, both find the same, in the same order.
 
 mod market;
+mod nearest;
 
 use super::{Book, Search, scan};
 use market::{Market, Random, requirements};
@@ -24,8 +25,13 @@ fn check(market: &Market, book: &Book, random: &mut Random) {
     assert_eq!(found.looked.admitted, by_scan.len().min(few));
 }
 
+/// How many random markets: `BOOK_MARKETS` of them, where somebody takes the time.
+fn markets(usual: u32) -> u32 {
+    std::env::var("BOOK_MARKETS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: markets(100), ..ProptestConfig::default() })]
 
     #[test]
     fn the_book_finds_what_the_scan_finds(seed in any::<u64>(), hosts in 0usize..90, changes in 0usize..60) {

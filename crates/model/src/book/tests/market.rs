@@ -154,6 +154,19 @@ impl Market {
             .collect()
     }
 
+    /// The same, but as if all were free; with each whether it is.
+    pub fn listings_if_free(&self) -> Vec<(Listing<'_>, bool)> {
+        let of = |listing: Listing<'_>| self.by_id(listing.partition).reach;
+        // A computer that shrank has nothing to give.
+        let whole = |reach: Resources| if Resources::ZERO.fits(reach) { reach } else { Resources::ZERO };
+        let listings = self.listings().into_iter();
+        listings.map(|l| (Listing { reach: Some(whole(of(l))), ..l }, l.reach.is_some())).collect()
+    }
+
+    fn by_id(&self, id: PartitionId) -> &Partition {
+        self.hosts.iter().flat_map(|host| &host.partitions).find(|p| p.id == id).unwrap()
+    }
+
     pub fn book(&self) -> Book {
         Book::of(self.hosts.iter().map(|host| (host.lending(), host.lent())))
     }

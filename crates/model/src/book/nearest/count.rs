@@ -1,0 +1,242 @@
+//! How many partitions each clause leaves out alone. Bits of up to 64 partitions are counted at
+//! once; whole parts of the book of which all break two clauses are not looked into.
+
+use crate::book::admit::breaks;
+use crate::book::class::is_of_class;
+use crate::book::index::Book;
+use crate::book::leaf::{Leaf, bits, lanes};
+use crate::book::price::most;
+use crate::book::search::{Search, Walk};
+use crate::book::tree::{Body, ROOT};
+use crate::book::unfit::Unfit;
+use crate::ids::{HostId, PartitionId};
+use crate::requirements::Choice;
+use crate::resources::Dimension;
+use std::collections::{HashMap, HashSet};
+
+/// How many busy partitions are named at most.
+const MOST_BUSY: usize = 1000;
+
+pub(super) struct Counts {
+    pub fitting: usize,
+    pub alone: Vec<(Unfit, usize)>,
+    pub busy: Vec<PartitionId>,
+}
+
+pub(super) fn count(book: &Book, search: &Search<'_>, is_heard: &dyn Fn(HostId) -> bool) -> Counts {
+    let mut tally = Tally::new(book, search, is_heard);
+    let mut below = vec![ROOT];
+    while let Some(node) = below.pop() {
+        let node = book.tree.node(node);
+        if tally.break_two(&node.summary.signature) {
+            continue;
+        }
+        match &node.body {
+            Body::Inner { children, .. } => below.extend(children),
+            Body::Leaf(leaf) => tally.count(leaf),
+        }
+    }
+    let alone = tally.clauses.iter().copied().zip(tally.alone).filter(|(_, n)| *n > 0).collect();
+    Counts { fitting: tally.fitting, alone, busy: tally.busy }
+}
+
+/// What a class breaks of the clauses that its partitions answer alike.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Unknown,
+    Nothing,
+    /// The clause at this place.
+    One(u8),
+    More,
+}
+
+struct Tally<'a> {
+    walk: Walk<'a>,
+    /// Every clause, in the fixed order.
+    clauses: Vec<Unfit>,
+    /// Places of those that partitions of a class answer alike.
+    of_class: Vec<usize>,
+    verdicts: [Vec<Verdict>; 2],
+    /// Numbers of the partitions on hosts that were named.
+    named: HashSet<u32>,
+    /// Whether what would be allocated is enough for some image, by class and least: where it
+    /// depends on the least.
+    boots: Option<HashMap<(u32, u32, u32), bool>>,
+    is_heard: &'a dyn Fn(HostId) -> bool,
+    alone: Vec<usize>,
+    fitting: usize,
+    busy: Vec<PartitionId>,
+}
+
+impl<'a> Tally<'a> {
+    fn new(book: &'a Book, search: &'a Search<'a>, is_heard: &'a dyn Fn(HostId) -> bool) -> Self {
+        let needs = search.needs;
+        let clauses: Vec<Unfit> = Unfit::all(&needs.asked).collect();
+        let wanted = search.images.iter().filter(|i| needs.accepts_os(i) && needs.accepts_image(i));
+        let mut modest = wanted.map(|i| i.minimum_memory <= needs.resources.memory && i.minimum_vcpus <= needs.vcpus);
+        // Where every image comes up in what is asked, the partition's least decides nothing.
+        let boots = if modest.all(|is_modest| is_modest) { None } else { Some(HashMap::new()) };
+        let of_class = |clause: &Unfit| is_of_class(*clause) || (*clause == Unfit::Boots && boots.is_none());
+        let of_class = (0..clauses.len()).filter(|at| of_class(&clauses[*at])).collect();
+        let names = needs.asked.host.iter().flat_map(|choice| choice.words());
+        let bound = book.classes.bound();
+        Self {
+            walk: Walk::new(book, search),
+            alone: vec![0; clauses.len()],
+            clauses,
+            of_class,
+            verdicts: [vec![Verdict::Unknown; bound], vec![Verdict::Unknown; bound]],
+            named: names.flat_map(|name| book.numbers_on(name)).collect(),
+            boots,
+            is_heard,
+            fitting: 0,
+            busy: Vec::new(),
+        }
+    }
+
+    /// Whether all that is of such a kind breaks two clauses at least: each set of facts comes from
+    /// a clause of its own.
+    fn break_two(&self, signature: &crate::book::class::Signature) -> bool {
+        self.walk.facts.iter().filter(|facts| !signature.meets(facts)).take(2).count() == 2
+    }
+
+    fn verdict(&mut self, class: u32, own: bool) -> Verdict {
+        let known = self.verdicts[usize::from(own)][class as usize];
+        if known != Verdict::Unknown {
+            return known;
+        }
+        let breaks = |at: &usize| self.walk.class_breaks(class, own, &self.clauses[*at..=*at]);
+        let verdict = if self.break_two(&self.walk.book.classes.signature(class)) {
+            Verdict::More
+        } else {
+            let mut broken = self.of_class.iter().copied().filter(breaks);
+            match (broken.next(), broken.next()) {
+                (None, _) => Verdict::Nothing,
+                (Some(one), None) => Verdict::One(u8::try_from(one).unwrap_or(u8::MAX)),
+                (Some(_), Some(_)) => Verdict::More,
+            }
+        };
+        self.verdicts[usize::from(own)][class as usize] = verdict;
+        verdict
+    }
+
+    fn count(&mut self, leaf: &Leaf) {
+        let all = if leaf.len() == 64 { u64::MAX } else { (1 << leaf.len()) - 1 };
+        // Which break one clause or more, and which two or more.
+        let (mut once, mut twice) = (0u64, 0u64);
+        let mut broken: Vec<(usize, u64)> = Vec::new();
+        for at in 0..leaf.len() {
+            match self.verdict(leaf.class[at], Some(leaf.lender[at]) == self.walk.own) {
+                Verdict::One(clause) => {
+                    once |= 1 << at;
+                    broken.push((clause.into(), 1 << at));
+                }
+                Verdict::More => twice |= 1 << at,
+                Verdict::Nothing | Verdict::Unknown => {}
+            }
+        }
+        for place in 0..self.clauses.len() {
+            if twice & all == all {
+                return;
+            }
+            let these = self.broken_by(leaf, self.clauses[place]) & all;
+            if these != 0 {
+                twice |= once & these;
+                once |= these;
+                broken.push((place, these));
+            }
+        }
+        for at in bits(all & !twice) {
+            let first = broken.iter().find(|(_, these)| these >> at & 1 == 1).map(|(place, _)| *place);
+            self.judge(leaf, at, first);
+        }
+    }
+
+    /// Which of the partitions break a clause that columns tell of.
+    fn broken_by(&self, leaf: &Leaf, clause: Unfit) -> u64 {
+        let (floor, needs) = (&self.walk.floor, self.walk.search.needs);
+        let allocated = |d: usize, at: usize| leaf.least[d][at].max(floor.need[d]);
+        match clause {
+            Unfit::Term => lanes(|at| leaf.shortest[at] > floor.shortest || leaf.longest[at] < floor.longest),
+            Unfit::Speed if floor.speed > 0 => lanes(|at| leaf.speed[at] < floor.speed),
+            Unfit::Reliability if floor.unreliable < 1000 => lanes(|at| leaf.unreliable[at] > floor.unreliable),
+            Unfit::Vcpus => lanes(|at| leaf.threads[at] < floor.threads),
+            Unfit::TooManyVcpus if needs.vcpus_at_most < u16::MAX => {
+                let most = u32::from(needs.vcpus_at_most);
+                lanes(|at| allocated(0, at).div_ceil(1000) > most)
+            }
+            Unfit::Busy => !leaf.free,
+            Unfit::TooSmall(dimension) => {
+                let d = place_of(dimension);
+                lanes(|at| allocated(d, at) > leaf.reach[d][at])
+            }
+            Unfit::TooLarge(dimension) => {
+                let d = place_of(dimension);
+                let most = needs.at_most.get(dimension);
+                let most = u32::try_from(most).unwrap_or(u32::MAX);
+                lanes(|at| allocated(d, at) > most)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Looks closer at one that breaks one clause or none so far.
+    fn judge(&mut self, leaf: &Leaf, at: usize, first: Option<usize>) {
+        let (book, search, number) = (self.walk.book, self.walk.search, leaf.number[at]);
+        if book.is_closed(number, search.now) {
+            return;
+        }
+        let more: Vec<Unfit> = {
+            let unheard = leaf.free >> at & 1 == 1 && !(self.is_heard)(book.host(number));
+            let elsewhere = match &search.needs.asked.host {
+                None => false,
+                Some(Choice::OneOf(_)) => !self.named.contains(&number),
+                Some(Choice::NoneOf(_)) => self.named.contains(&number),
+            };
+            let allocated = most(&self.walk.floor.need, &leaf.least(at));
+            let (total, hourly) = self.walk.cost(leaf, at, &allocated);
+            let asked = &search.needs.asked;
+            let is_so = [
+                (Unfit::Busy, unheard),
+                (Unfit::Host, elsewhere),
+                (Unfit::Boots, !self.boots(leaf, at)),
+                (Unfit::Price, asked.price_at_most.is_some_and(|most| hourly > most.0)),
+                (Unfit::Total, asked.total_at_most.is_some_and(|most| total > most.0)),
+            ];
+            is_so.into_iter().filter(|(_, is_so)| *is_so).map(|(clause, _)| clause).collect()
+        };
+        let place = |clause: Unfit| self.clauses.iter().position(|c| *c == clause);
+        let only = match (first, &more[..]) {
+            (None, []) => {
+                self.fitting += 1;
+                return;
+            }
+            (Some(first), []) => Some(first),
+            (None, [one]) => place(*one),
+            _ => None,
+        };
+        let Some(only) = only else { return };
+        self.alone[only] += 1;
+        if self.clauses[only] == Unfit::Busy && self.busy.len() < MOST_BUSY {
+            self.busy.push(book.partition(number));
+        }
+    }
+
+    /// Whether an image comes up in what would be allocated, where that is for the least to say.
+    fn boots(&mut self, leaf: &Leaf, at: usize) -> bool {
+        let Some(known) = &mut self.boots else { return true };
+        let Search { needs, client, images, now } = *self.walk.search;
+        *known.entry((leaf.class[at], leaf.least[0][at], leaf.least[1][at])).or_insert_with(|| {
+            let listing = self.walk.book.listing(&leaf.row(at));
+            !breaks(&listing, needs, client, images, now, &[Unfit::Boots])
+        })
+    }
+}
+
+fn place_of(dimension: Dimension) -> usize {
+    match dimension {
+        Dimension::Cpu => 0,
+        Dimension::Memory => 1,
+        Dimension::Disk => 2,
+    }
+}
