@@ -89,8 +89,8 @@ fn sync(host: HostId, observed: Vec<Observed>) -> Command {
         wall_clock: START,
         inventory: inventory(),
         dial: DIAL.into(),
-        // As old as what is known: it is not looked into.
-        division: Division { revision: 1, ..Division::default() },
+        // Older than what is known: it is not looked into.
+        division: Division::default(),
         observed,
         receipts: Vec::new(),
         plan_version: 0,

@@ -19,6 +19,11 @@ pub(super) const SCHEMA: u32 = 1;
 pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
 /// Each brings the schema whose number is its place plus 1 to the next one.
 const MIGRATIONS: [&str; SCHEMA as usize - 1] = [];
+/// How many pages of the write-ahead log are moved into the database at once: pages that are written
+/// again and again are moved once. It must fit into what [`wal::grow`] made.
+const CHECKPOINT_PAGES: u32 = 4000;
+/// How much of the database is kept in memory, in KiB.
+const CACHE_KIB: u32 = 64 << 10;
 /// How long a commit waits for somebody who edits by hand.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -136,7 +141,9 @@ fn prepare(connection: &Connection) -> Result<(), DbError> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
         connection.execute_batch(
             "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma cell_size_check = on;",
-        )
+        )?;
+        connection.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
     };
     set().attempt("set up the connection")
 }

@@ -6,7 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// How large: more than SQLite lets it grow before it begins again from the front.
-const BYTES: u64 = 8 << 20;
+const BYTES: u64 = 20 << 20;
 
 /// Fills the log with zeros from its end on. SQLite reads it up to the first page without a valid
 /// checksum, so what follows means nothing to it. Failing costs speed only.

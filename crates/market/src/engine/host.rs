@@ -135,7 +135,7 @@ fn open_session(draft: &mut Draft<'_>, id: HostId, last: u64) -> Result<Outcome,
     // A session that no sync ever used may have been opened without the host's learning of it.
     let is_current = (host.used_session..=host.session).contains(&last);
     if !is_current && !host.session_reset {
-        // A refusal leaves nothing in the database, so this goes to the log; the agent is told, too.
+        // The audit log has it too: see `Engine::audit_refusal`.
         tracing::warn!(host = %id, named = last, newest = host.session, "refused to open a session");
         return Err(session_refused(format!(
             "the newest session of host {} is not {last}: another agent uses its key, or its disk was rolled back",

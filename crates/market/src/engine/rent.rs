@@ -63,14 +63,15 @@ fn check(draft: &Draft<'_>, rent: &Rent) -> Result<(Resolved, Vec<Assumed>), Ref
     if !(1..=MOST_AT_ONCE).contains(&rent.ids.len()) {
         return Err(Refusal::invalid(format!("one request is for 1 to {MOST_AT_ONCE} partitions")));
     }
-    if rent.requirements.count.is_some_and(|count| usize::from(count) != rent.ids.len()) {
-        return Err(Refusal::invalid("count: there must be as many new leases as partitions are asked for"));
-    }
     let room = MOST_LEASES.saturating_sub(draft.holding_of(rent.actor.account));
     if rent.ids.len() > room {
         return Err(Refusal::conflict(format!("an account has at most {MOST_LEASES} running leases")));
     }
-    rent.requirements.resolve().map_err(|e| Refusal::invalid(e.to_string()))
+    let (needs, assumed) = rent.requirements.resolve().map_err(|e| Refusal::invalid(e.to_string()))?;
+    if needs.asked.count.is_some_and(|count| usize::from(count) != rent.ids.len()) {
+        return Err(Refusal::invalid("count: there must be as many new leases as partitions are asked for"));
+    }
+    Ok((needs, assumed))
 }
 
 /// All or none: where not all fit, the refusal says how many would.

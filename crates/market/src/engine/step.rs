@@ -6,6 +6,8 @@ use super::commit::{Commit, CommitError};
 use super::draft::Keys;
 use super::standing::Standing;
 use super::state::{State, Undo};
+use std::collections::HashMap;
+use sublet_model::ids::HostId;
 use sublet_model::units::Timestamp;
 use sublet_wire::problem::Kind;
 
@@ -43,6 +45,8 @@ pub struct Engine {
     state: State,
     keys: Keys,
     standing: Standing,
+    /// When a session was last refused to a host, for the audit log to say so once in a while.
+    refused: HashMap<HostId, Timestamp>,
 }
 
 /// A batch that is decided and not committed: the state is ahead of the database by it.
@@ -59,7 +63,7 @@ impl Engine {
     /// An engine over what the database holds.
     pub fn new(mut state: State, keys: Keys, now: Timestamp) -> Self {
         let _ = state.apply(&Change::Started { at: now });
-        Self { state, keys, standing: Standing::default() }
+        Self { state, keys, standing: Standing::default(), refused: HashMap::new() }
     }
 
     /// The state, with all that is committed.

@@ -13,4 +13,5 @@ mod repeated;
 mod secrets;
 mod serving;
 mod table;
+mod waiting;
 mod world;

@@ -8,8 +8,11 @@ use crate::engine::draft::Draft;
 use crate::engine::{account, alter, host, image, lease, rent, sync};
 use crate::tasks;
 use sublet_model::ids::MemberId;
-use sublet_model::units::Timestamp;
+use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::problem::Kind;
+
+/// After how long another refused session of the same host is written into the audit log.
+const AUDIT_AGAIN: Seconds = Seconds::HOUR;
 
 /// Looks up what came of a request that was done before.
 pub(in crate::engine) type Recaller<'a> = dyn FnMut(MemberId, &str) -> Result<Option<Recalled>, CommitError> + 'a;
@@ -73,9 +76,26 @@ impl Engine {
             }
             Err(refusal) => {
                 draft.abandon();
+                self.audit_refusal(decided, command, &refusal, now);
                 Err(refusal)
             }
         }
+    }
+
+    /// A session that is refused may be a copied key: it stands in the audit log, though at most
+    /// once an hour for each host, so that nobody fills the disk with it.
+    fn audit_refusal(&mut self, decided: &mut Decided, command: &Command, refusal: &Refusal, now: Timestamp) {
+        let Command::OpenSession { host, .. } = command else { return };
+        let lately = self.refused.get(host).is_some_and(|at| now.since(*at) < AUDIT_AGAIN);
+        if lately || self.state.host(*host).is_none() {
+            return;
+        }
+        self.refused.insert(*host, now);
+        let mut draft = Draft::new(&mut self.state, &self.keys, now);
+        draft.audit(host, "session.refuse", host, refusal.detail.clone());
+        let (changes, undos) = draft.finish();
+        decided.changes.extend(changes);
+        decided.undos.extend(undos);
     }
 }
 

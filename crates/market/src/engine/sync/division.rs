@@ -26,6 +26,15 @@ impl Intake<'_, '_> {
                 division.revision
             ));
         }
+        if division.revision == host.division_revision && division.revision > 0 && !self.is_known(division) {
+            let revision = division.revision;
+            let warning = format!(
+                "revision {revision} of the division says something else than the revision {revision} that the market \
+                 knows, so it is not taken in: change it once more, and it gets a number of its own"
+            );
+            self.flag("division.differs", revision, warning);
+            return Ok(());
+        }
         if division.revision <= host.division_revision {
             return Ok(());
         }
@@ -49,6 +58,24 @@ impl Intake<'_, '_> {
         );
         self.draft.audit(host_id, "host.divide", host_id, detail);
         Ok(())
+    }
+
+    /// Whether a division is the one that was taken in last.
+    fn is_known(&self, division: &Division) -> bool {
+        let Some(host) = self.draft.host(self.host) else { return true };
+        let conditions = host.offer.and_then(|(id, version)| self.draft.offer(id, version));
+        let conditions = conditions.map(|row| &row.offer.conditions);
+        let same = |declared: &Declared| {
+            self.draft.partition(declared.id).is_some_and(|p| {
+                p.host == self.host
+                    && (p.name == declared.name && p.profile == declared.profile && p.lendable == declared.lendable)
+            })
+        };
+        let declared = self.draft.partitions_of(self.host).filter(|p| !p.leaving).count();
+        host.keep == division.keep
+            && division.conditions.as_ref().is_none_or(|said| Some(said) == conditions)
+            && division.partitions.len() == declared
+            && division.partitions.iter().all(same)
     }
 
     fn check_division(&self, division: &Division) -> Result<(), String> {

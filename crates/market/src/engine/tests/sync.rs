@@ -39,6 +39,11 @@ fn only_the_newest_session_is_heard_and_a_copied_key_opens_none() {
     let open = |world: &mut World, last| world.call(Command::OpenSession { host: id(HOST), last_session: last });
     assert_eq!(open(&mut world, 0).unwrap_err().kind, Kind::SessionRefused, "it used session 1 and does not know");
     assert_eq!(open(&mut world, 2).unwrap_err().kind, Kind::SessionRefused, "nobody opened that one");
+    let refusals = "select count(*) from audit where action = 'session.refuse'";
+    assert_eq!(world.db.count(refusals), 1, "it is written down, though not each time");
+    world.pass(3600);
+    open(&mut world, 0).unwrap_err();
+    assert_eq!(world.db.count(refusals), 2);
     assert_eq!(open(&mut world, 1), Ok(Outcome::Session(2)));
     assert_eq!(world.try_sync(&mut agent).unwrap_err().kind, Kind::SessionRefused, "session 1 is over");
     // The answer that opened session 2 was lost, and the one after it too.
@@ -306,4 +311,21 @@ fn words_from_a_host_are_tidied() {
     world.sync(&mut agent);
     let detail = world.lease(lease.id).detail.clone().unwrap();
     assert!(detail.starts_with("a [2J x") && detail.chars().count() == 500);
+}
+
+#[test]
+fn two_divisions_of_one_number_are_noticed_and_the_first_stands() {
+    let (mut world, mut agent) = World::lending();
+    let differs = "select count(*) from audit where action = 'division.differs'";
+    assert!(world.sync(&mut agent).warnings.is_empty());
+    agent.says.division.partitions[0].lendable = false;
+    for _ in 0..2 {
+        let answer = world.sync(&mut agent);
+        assert!(answer.warnings.iter().any(|w| w.contains("something else")), "{:?}", answer.warnings);
+    }
+    assert!(world.engine.state().partition(agent.partition(0)).unwrap().lendable);
+    assert_eq!(world.db.count(differs), 1, "written down once");
+    agent.says.division.revision += 1;
+    assert!(world.sync(&mut agent).warnings.is_empty());
+    assert!(!world.engine.state().partition(agent.partition(0)).unwrap().lendable);
 }

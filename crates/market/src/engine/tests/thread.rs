@@ -196,3 +196,79 @@ async fn a_held_sync_wakes_at_once_when_something_is_granted() {
     handle.call(Command::Release { actor: client(), lease: id(700) }, None).await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), watched).await.unwrap().unwrap();
 }
+
+/// Tells of each commit before it is made, and makes it or not as it is told.
+struct Judged {
+    db: Sqlite,
+    entered: mpsc::Sender<()>,
+    verdict: Arc<Mutex<mpsc::Receiver<bool>>>,
+}
+
+impl Commit for Judged {
+    fn commit(&mut self, at: Timestamp, changes: &[&Change]) -> Result<(), CommitError> {
+        let _ = self.entered.send(());
+        match self.verdict.lock().unwrap().recv() {
+            Ok(false) => Err(CommitError::Busy("no room".into())),
+            _ => self.db.commit(at, changes),
+        }
+    }
+    fn recall(&mut self, member: MemberId, key: &str) -> Result<Option<Recalled>, CommitError> {
+        self.db.recall(member, key)
+    }
+    fn edited(&mut self) -> Result<bool, CommitError> {
+        self.db.edited()
+    }
+    fn load(&mut self) -> Result<Tables, CommitError> {
+        self.db.load()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_what_is_committed_and_never_what_is_only_decided() {
+    const ROUNDS: u128 = 60;
+    let mut db = Sqlite::in_memory().unwrap();
+    db.commit(START, &first_rows().iter().collect::<Vec<_>>()).unwrap();
+    let ((entered, has_entered), (judge, verdict)) = (mpsc::channel(), mpsc::channel());
+    let judged = Judged { db, entered, verdict: Arc::new(Mutex::new(verdict)) };
+    let running = Running::start(judged, keys(), Arc::new(Hands::default())).unwrap();
+    let handle = running.handle.clone();
+    // Of every number: 0 not committed yet, 1 allowed to be seen.
+    let allowed: Arc<Vec<AtomicI64>> = Arc::new((0..ROUNDS).map(|_| AtomicI64::new(0)).collect());
+    let over = Arc::new(AtomicI64::new(0));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (handle, allowed, over) = (handle.clone(), Arc::clone(&allowed), Arc::clone(&over));
+            std::thread::spawn(move || {
+                let mut looks = 0u64;
+                while over.load(Ordering::SeqCst) == 0 {
+                    for n in 0..ROUNDS {
+                        let seen = handle.read(|state| state.account(id(50_000 + n)).is_some());
+                        let may = allowed[usize::try_from(n).unwrap()].load(Ordering::SeqCst) == 1;
+                        assert!(!seen || may, "account {n} was seen before it was committed");
+                        looks += 1;
+                    }
+                }
+                looks
+            })
+        })
+        .collect();
+    for n in 0..ROUNDS {
+        let call = tokio::spawn({
+            let handle = handle.clone();
+            async move { account(&handle, 50_000 + n).await }
+        });
+        has_entered.recv().unwrap();
+        // Decided, and on its way into the database: every reader looks a few times meanwhile.
+        std::thread::sleep(Duration::from_millis(2));
+        let well = n % 3 != 0;
+        if well {
+            allowed[usize::try_from(n).unwrap()].store(1, Ordering::SeqCst);
+        }
+        judge.send(well).unwrap();
+        assert_eq!(call.await.unwrap().is_ok(), well);
+        assert_eq!(handle.read(|state| state.account(id(50_000 + n)).is_some()), well);
+    }
+    over.store(1, Ordering::SeqCst);
+    let looks: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+    assert!(looks > 1000, "{looks}");
+}
