@@ -63,7 +63,11 @@ impl PriceList {
 
 /// Rounds `n / d` to the nearest whole number, a half to the even one; saturates at the ends of i64.
 fn round_half_even(n: i128, d: i128) -> i64 {
-    let (whole, rest) = (n.div_euclid(d), n.rem_euclid(d));
+    // Nearly every amount is short enough for a division many times as fast.
+    let (whole, rest) = match (i64::try_from(n), i64::try_from(d)) {
+        (Ok(n), Ok(d)) => (i128::from(n.div_euclid(d)), i128::from(n.rem_euclid(d))),
+        _ => (n.div_euclid(d), n.rem_euclid(d)),
+    };
     let up = match (rest * 2).cmp(&d) {
         std::cmp::Ordering::Less => false,
         std::cmp::Ordering::Greater => true,

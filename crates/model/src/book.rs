@@ -18,7 +18,7 @@ mod summary;
 mod tree;
 mod unfit;
 
-pub use admit::{Listing, Match, admit, broken};
+pub use admit::{Listing, Match, admit, broken, fit};
 pub use entry::{Lending, Lent};
 pub use index::Book;
 pub use nearest::{Change, Nearest};

@@ -12,6 +12,7 @@ use crate::offer::{Audience, Offer, Opening};
 use crate::requirements::{Choice, Requirements, Resolved};
 use crate::resources::Resources;
 use crate::units::{Micros, MicrosPerHour, Timestamp};
+use std::cell::OnceCell;
 
 /// One partition that is lent out to whoever fits, as the book sees it.
 #[derive(Debug, Clone, Copy)]
@@ -63,25 +64,19 @@ pub fn admit(
     now: Timestamp,
 ) -> Result<Match, Unfit> {
     let case = Case::new(listing, needs, client, images, now);
-    if let Some(first) = case.broken().next() {
-        return Err(first);
-    }
-    let prices = &listing.offer.conditions.prices;
-    let until = match listing.offer.conditions.opening(now) {
-        Opening::Open { until } => Some(until),
-        Opening::Always | Opening::Closed { .. } => None,
-    };
     // The clauses let nothing through that has no image; were it otherwise, nothing would boot.
-    let image = case.image().ok_or(Unfit::Boots)?;
-    Ok(Match {
-        partition: listing.partition,
-        resources: case.allocated,
-        vcpus: case.vcpus,
-        hourly: prices.hourly(case.allocated),
-        total: prices.total(case.allocated, needs.term),
-        image,
-        until,
-    })
+    case.fits().ok_or_else(|| case.broken().next().unwrap_or(Unfit::Boots))
+}
+
+/// The same where nobody asks why: the clauses are looked at in another order, the cheapest first.
+pub fn fit(
+    listing: &Listing<'_>,
+    needs: &Resolved,
+    client: AccountId,
+    images: &[&ImageManifest],
+    now: Timestamp,
+) -> Option<Match> {
+    Case::new(listing, needs, client, images, now).fits()
 }
 
 /// Every clause that a partition breaks; none if it fits. While it is busy, nobody can say whether
@@ -118,6 +113,8 @@ struct Case<'a> {
     now: Timestamp,
     allocated: Resources,
     vcpus: u16,
+    /// The image that would boot, once it was looked for.
+    image: OnceCell<Option<usize>>,
 }
 
 impl<'a> Case<'a> {
@@ -130,7 +127,27 @@ impl<'a> Case<'a> {
     ) -> Self {
         let allocated = needs.allocated(listing.least);
         let vcpus = needs.seen_vcpus(allocated);
-        Self { listing, needs, client, images, now, allocated, vcpus }
+        Self { listing, needs, client, images, now, allocated, vcpus, image: OnceCell::new() }
+    }
+
+    fn fits(&self) -> Option<Match> {
+        if !self.needs.quick.iter().all(|clause| self.holds(*clause)) {
+            return None;
+        }
+        let conditions = &self.listing.offer.conditions;
+        let until = match conditions.opening(self.now) {
+            Opening::Open { until } => Some(until),
+            Opening::Always | Opening::Closed { .. } => None,
+        };
+        Some(Match {
+            partition: self.listing.partition,
+            resources: self.allocated,
+            vcpus: self.vcpus,
+            hourly: conditions.prices.hourly(self.allocated),
+            total: conditions.prices.total(self.allocated, self.needs.term),
+            image: self.image()?,
+            until,
+        })
     }
 
     /// The clauses that are broken, in the fixed order, found one by one.
@@ -210,6 +227,10 @@ impl<'a> Case<'a> {
 
     /// The newest image that was asked for, is allowed and comes up in what would be allocated.
     fn image(&self) -> Option<usize> {
+        *self.image.get_or_init(|| self.newest_image())
+    }
+
+    fn newest_image(&self) -> Option<usize> {
         let fits = |image: &ImageManifest| {
             self.needs.accepts_os(image)
                 && self.needs.accepts_image(image)

@@ -1,6 +1,6 @@
 //! The clauses of the rule of fit, by name: which one a partition breaks, and from where it came.
 
-use crate::requirements::{Requirements, label};
+use crate::requirements::{Requirements, Resolved, label};
 use crate::resources::Dimension;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -98,6 +98,50 @@ impl Unfit {
         let traits = (asked.traits.len() + asked.without_traits.len()).min(Requirements::MOST_NAMED) as u8;
         let named = (0..labels).map(Self::Label).chain((0..traits).map(Self::Trait));
         BEFORE_NAMED.into_iter().chain(named).chain(AFTER_NAMED)
+    }
+
+    /// The clauses that something could break, the cheapest to look at first: where they all hold,
+    /// all of the clauses do.
+    pub(crate) fn quick(needs: &Resolved) -> Vec<Self> {
+        let mut quick: Vec<Self> = Self::all(&needs.asked).filter(|clause| clause.can_be_broken(needs)).collect();
+        quick.sort_by_key(|clause| clause.cost());
+        quick
+    }
+
+    /// Whether these requirements leave anything that could break it.
+    fn can_be_broken(self, needs: &Resolved) -> bool {
+        let asked = &needs.asked;
+        match self {
+            Self::Host => asked.host.is_some(),
+            Self::Arch => asked.arch.is_some(),
+            Self::Emulated => !needs.emulated,
+            Self::Tier => asked.tier.is_some(),
+            Self::CpuModel => asked.cpu_model.is_some(),
+            Self::Speed => asked.speed_at_least.is_some(),
+            Self::Reliability => asked.reliability_permille_at_least.is_some(),
+            Self::TooManyVcpus => asked.vcpus.is_some_and(|vcpus| vcpus.most().is_some()),
+            Self::TooLarge(Dimension::Cpu) => asked.cpu.is_some_and(|cpu| cpu.most().is_some()),
+            Self::TooLarge(Dimension::Memory) => asked.memory.is_some_and(|memory| memory.most().is_some()),
+            Self::TooLarge(Dimension::Disk) => asked.disk.is_some_and(|disk| disk.most().is_some()),
+            // Where an image comes up, it is of the system asked for, and is the one asked for.
+            Self::Os | Self::Image => false,
+            Self::Price => asked.price_at_most.is_some(),
+            Self::Total => asked.total_at_most.is_some(),
+            _ => true,
+        }
+    }
+
+    /// About how long it takes to look: numbers, then words, then what must be searched or computed.
+    fn cost(self) -> u8 {
+        match self {
+            Self::Busy => 0,
+            Self::TooSmall(_) | Self::TooLarge(_) | Self::Vcpus | Self::TooManyVcpus => 1,
+            Self::Arch | Self::Host => 3,
+            Self::Label(_) => 4,
+            Self::Price | Self::Total | Self::Trait(_) | Self::Window => 5,
+            Self::CpuModel | Self::Boots | Self::Os | Self::Image => 6,
+            _ => 2,
+        }
     }
 
     /// The trait at a position, and whether it must be there.

@@ -1,6 +1,7 @@
 //! Requirements with every default filled in and every amount checked.
 
 use super::{Bounds, Choice, OrderBy, OrderKey, Requirements};
+use crate::book::Unfit;
 use crate::host::Tier;
 use crate::image::ImageManifest;
 use crate::partition::Allocation;
@@ -29,6 +30,8 @@ pub struct Resolved {
     pub count: u16,
     /// The rest, as it was asked.
     pub asked: Requirements,
+    /// The clauses that something could break at all, the cheapest to look at first.
+    pub(crate) quick: Vec<Unfit>,
 }
 
 /// A default that was filled in, to be shown.
@@ -89,7 +92,10 @@ impl Requirements {
         };
         let vcpus_at_most = self.vcpus.and_then(Bounds::most).unwrap_or(u16::MAX);
         let asked = self.clone();
-        Ok((Resolved { resources, at_most, vcpus, vcpus_at_most, term, emulated, count, asked }, defaults.assumed))
+        let quick = Vec::new();
+        let mut all = Resolved { resources, at_most, vcpus, vcpus_at_most, term, emulated, count, asked, quick };
+        all.quick = Unfit::quick(&all);
+        Ok((all, defaults.assumed))
     }
 
     /// Checks everything that can be said without a market.

@@ -103,6 +103,8 @@ impl Scene {
         let broken = self.with_case(|l, n, c, i| broken(l, n, c, i, NOON));
         let admitted = self.with_case(|l, n, c, i| admit(l, n, c, i, NOON));
         let all: Vec<Unfit> = Unfit::all(&self.asked).filter(|clause| broken.has(*clause)).collect();
+        let quick = self.with_case(|l, n, c, i| fit(l, n, c, i, NOON));
+        assert_eq!(quick, admitted.clone().ok(), "the order of looking changes nothing");
         assert_eq!(admitted.err(), all.first().copied(), "admitting stops at the first that is broken");
         assert_eq!(all.len() as u32, broken.count());
         all.into_iter().map(|clause| format!("{clause:?}")).collect()
