@@ -49,7 +49,7 @@ impl<'a> Draft<'a> {
         if let Some(host) = self.host_to_replan(&change) {
             self.replanned.insert(host);
         }
-        self.undos.push(self.state.apply(&change));
+        self.undos.push(self.state.apply_unlisted(&change));
         self.changes.push(change);
     }
 
@@ -69,6 +69,11 @@ impl<'a> Draft<'a> {
             }),
             _ => None,
         }
+    }
+
+    /// Brings the book up to what was changed so far, to look into it.
+    pub fn relist(&mut self) {
+        self.state.relist();
     }
 
     /// Writes into the audit log, in the same commit.
@@ -118,13 +123,12 @@ impl<'a> Draft<'a> {
             let Some(version) = self.host(host).map(|row| row.plan_version + 1) else { continue };
             self.put(Change::Plan { host, version });
         }
+        self.state.relist();
         (self.changes, self.undos)
     }
 
     /// Takes everything back.
     pub fn abandon(self) {
-        for undo in self.undos.into_iter().rev() {
-            self.state.undo(undo);
-        }
+        self.state.undo_all(self.undos);
     }
 }

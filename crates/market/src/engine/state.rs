@@ -46,6 +46,8 @@ pub struct State {
     index: Index,
     /// What is lent, arranged for searching.
     book: Book,
+    /// Whom the book has to list anew.
+    outdated: BTreeSet<HostId>,
     live: HashMap<HostId, HostLive>,
     heard: Heard,
     started_at: Timestamp,
@@ -73,7 +75,7 @@ impl State {
         // Every view may have changed: none keeps a version of its own.
         let (view_clock, views) = (view_clock + 1, HashMap::new());
         let index = Index::of(&tables);
-        Self { index, tables, live, heard, started_at, view_clock, views, book: Book::default() }.with_book()
+        Self { index, tables, live, heard, started_at, view_clock, views, ..Self::default() }.with_book()
     }
 
     /// Whether the indexes are what the rows make them. For tests.

@@ -182,9 +182,7 @@ impl Engine {
     /// Takes back what was decided: the newest batch first. Answers which requests that stood had
     /// been granted with it; they stand again.
     pub(super) fn undo(&mut self, decided: Decided) -> Vec<u64> {
-        for undo in decided.undos.into_iter().rev() {
-            self.state.undo(undo);
-        }
+        self.state.undo_all(decided.undos);
         decided.served.iter().for_each(|place| self.standing.granted(*place, false));
         self.standing.anything_may_fit();
         decided.served

@@ -207,7 +207,8 @@ impl<D: Commit> Writer<D> {
             if stepped.reloaded {
                 *state = self.engine.state().clone();
             } else {
-                stepped.changes.iter().for_each(|change| drop(state.apply(change)));
+                stepped.changes.iter().for_each(|change| drop(state.apply_unlisted(change)));
+                state.relist();
             }
             topics(&state, &stepped.changes)
         };

@@ -26,6 +26,7 @@ pub(super) fn one(
     name: &str,
     needs: &Resolved,
 ) -> Result<Foreseen, Refusal> {
+    draft.relist();
     let (found, image) = best(draft, &rent.actor, needs)?;
     if found.total == Micros(i64::MAX) {
         return Err(Refusal::invalid("price times term is more than can be counted").advise("ask for a shorter term"));

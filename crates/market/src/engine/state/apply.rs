@@ -36,8 +36,16 @@ pub(super) enum Before {
 impl State {
     /// Makes a change, and says how to take it back.
     pub fn apply(&mut self, change: &Change) -> Undo {
+        let undo = self.apply_unlisted(change);
+        self.relist();
+        undo
+    }
+
+    /// The same, but the book may fall behind: [`State::relist`] has to follow before anybody looks
+    /// into it. Several changes of one computer list it anew once.
+    pub fn apply_unlisted(&mut self, change: &Change) -> Undo {
         let before = self.make(change);
-        self.relist_after(&before);
+        self.outdate(&before);
         Undo(before)
     }
 
@@ -92,10 +100,13 @@ impl State {
         }
     }
 
-    /// Takes a change back. Newest first.
-    pub fn undo(&mut self, undo: Undo) {
-        let now = self.swap(undo.0);
-        self.relist_after(&now);
+    /// Takes changes back, the newest first.
+    pub fn undo_all(&mut self, undos: Vec<Undo>) {
+        for undo in undos.into_iter().rev() {
+            let now = self.swap(undo.0);
+            self.outdate(&now);
+        }
+        self.relist();
     }
 
     /// Puts a row back as it was, and says how it was until now.

@@ -15,6 +15,7 @@ impl State {
     /// Everything that is lent, arranged for searching. Who was heard when is not in it: ask
     /// [`State::live`].
     pub fn book(&self) -> &Book {
+        debug_assert!(self.outdated.is_empty(), "the book is behind: relist before looking into it");
         &self.book
     }
 
@@ -32,32 +33,38 @@ impl State {
         self.book.fault().is_none() && self.book.says_the_same(&self.make_book())
     }
 
-    /// Lists anew whom this change concerns: `before` is the row that was replaced.
-    pub(super) fn relist_after(&mut self, before: &Before) {
+    /// Lists anew whom changes concerned since the last time.
+    pub fn relist(&mut self) {
+        for host in std::mem::take(&mut self.outdated) {
+            self.list(host);
+        }
+    }
+
+    /// Notes whom this change concerns: `before` is the row that was replaced.
+    pub(super) fn outdate(&mut self, before: &Before) {
         match before {
             Before::Account(id, was) => {
                 let suspended = |row: Option<&Account>| row.is_none_or(|row| row.suspended);
                 if suspended(was.as_ref()) != suspended(self.account(*id)) {
                     let own: Vec<HostId> = self.hosts().filter(|h| h.account == *id).map(|h| h.id).collect();
-                    own.into_iter().for_each(|host| self.relist(host));
+                    self.outdated.extend(own);
                 }
             }
-            Before::Host(id, was) if !same_host(was.as_ref(), self.host(*id)) => self.relist(*id),
-            Before::Partition(id, was) => self.relist_partition(*id, was.as_ref()),
+            Before::Host(id, was) if !same_host(was.as_ref(), self.host(*id)) => drop(self.outdated.insert(*id)),
+            Before::Partition(id, was) => self.outdate_partition(*id, was.as_ref()),
             Before::Offer((id, _), _) => {
                 let hosts = self.index.offer_hosts.get(id).cloned().unwrap_or_default();
-                hosts.into_iter().for_each(|host| self.relist(host));
+                self.outdated.extend(hosts);
             }
             Before::Lease(id, was) => {
                 let now = self.lease(*id);
                 let holds = |row: Option<&Arc<Lease>>| row.is_some_and(|row| row.state.holds_slot());
                 let host = was.as_ref().or(now).map(|lease| lease.host);
-                if let Some(host) = host.filter(|_| holds(was.as_ref()) != holds(now)) {
-                    self.relist(host);
-                }
+                let moved = holds(was.as_ref()) != holds(now);
+                self.outdated.extend(host.filter(|_| moved));
             }
             Before::Live(id, was) if is_listed_as_free(was.as_ref()) != is_listed_as_free(self.live(*id)) => {
-                self.relist(*id);
+                self.outdated.insert(*id);
             }
             Before::Host(..)
             | Before::Live(..)
@@ -71,7 +78,7 @@ impl State {
         }
     }
 
-    fn relist_partition(&mut self, id: PartitionId, was: Option<&PartitionRow>) {
+    fn outdate_partition(&mut self, id: PartitionId, was: Option<&PartitionRow>) {
         let now = self.partition(id);
         if let (Some(was), Some(now)) = (was, now)
             && same_partition(was, now)
@@ -80,12 +87,11 @@ impl State {
         {
             return;
         }
-        if let Some(host) = now.or(was).map(|row| row.host) {
-            self.relist(host);
-        }
+        let host = now.or(was).map(|row| row.host);
+        self.outdated.extend(host);
     }
 
-    fn relist(&mut self, id: HostId) {
+    fn list(&mut self, id: HostId) {
         let lent = self.host(id).filter(|host| host.forgotten_at.is_none()).map(|host| self.lent_by(host));
         let reliability = self.reliability_permille(id);
         match (self.tables.hosts.get(&id), lent) {
