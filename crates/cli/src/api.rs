@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sublet_model::ids::LeaseId;
 use sublet_wire::api::{
     Access, AccessRequest, AccountView, AuditEntry, Extend, HostView, ImageView, LeaseView, MemberView, NewAccount,
-    NewImage, NewJoinToken, NewMember, NewToken, Page, RentAnswer, RentRequest, SearchAnswer, SearchRequest, Statement,
+    NearestAnswer, NearestRequest, NewImage, NewJoinToken, NewMember, NewToken, Page, RentAnswer, RentRequest, SearchAnswer, SearchRequest, Statement,
     Suspension, TokenSecret, WhoAmI,
 };
 use sublet_wire::client::{Client, ClientError};
@@ -128,6 +128,11 @@ impl Market {
     /// POST /v1/search
     pub async fn search(&self, request: &SearchRequest) -> Answer<SearchAnswer> {
         self.client.post("/v1/search", request).await
+    }
+
+    /// POST /v1/search/nearest
+    pub async fn nearest(&self, request: &NearestRequest) -> Answer<NearestAnswer> {
+        self.client.post("/v1/search/nearest", request).await
     }
 
     /// POST /v1/leases. Said again with the same key it is the same request.

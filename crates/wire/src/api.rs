@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sublet_model::access::Certification;
 use sublet_model::account::Role;
 use sublet_model::billing::{Charge, PriceList, Terms};
-use sublet_model::book::Unfit;
+use sublet_model::book::{Looked, Unfit};
 use sublet_model::host::{Inventory, Tier};
 use sublet_model::identity::{PublicKey, Signed};
 use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
@@ -265,6 +265,9 @@ pub struct SearchRequest {
     /// How many matches at most; 20 if absent, 200 at most.
     #[serde(default)]
     pub limit: Option<u32>,
+    /// Whether to say how they were found.
+    #[serde(default)]
+    pub plan: bool,
 }
 
 /// What was found.
@@ -277,8 +280,51 @@ pub struct SearchAnswer {
     pub asked: String,
     /// Defaults that were filled in.
     pub assumed: Vec<Assumed>,
-    /// If nothing fits: how many partitions each reason left out.
+    /// If nothing fits: how many partitions each reason left out. Empty where very many are lent:
+    /// ask for what is nearest.
     pub unfit: Vec<UnfitCount>,
+    /// How they were found, if that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Looked>,
+}
+
+/// Asks what is near, where nothing fits.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NearestRequest {
+    /// What is needed: an object, or a text such as `cpu>=4 os=debian`.
+    #[serde(default)]
+    #[schema(value_type = requirements::Described)]
+    pub requirements: Requirements,
+}
+
+/// What is near.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct NearestAnswer {
+    /// What was asked, in the text form as it is printed.
+    pub asked: String,
+    /// Partitions that are lent.
+    pub lent: usize,
+    /// Of those, how many fit as it is.
+    pub fitting: usize,
+    /// How many partitions each clause alone leaves out, the most first.
+    pub alone: Vec<UnfitCount>,
+    /// When the first of those that would fit if they were free is given back, at the latest. None
+    /// where nobody can say.
+    pub free_at: Option<Timestamp>,
+    /// The smallest single changes with which something fits now.
+    pub changes: Vec<NearestChange>,
+}
+
+/// A change of one property.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct NearestChange {
+    /// As it was asked, or assumed: `memory>=64GiB`.
+    pub from: String,
+    /// With which it fits: `memory>=48GiB`; empty: leave it out.
+    pub to: String,
+    /// All that was asked with this change, in the text form: ask for this.
+    pub requirements: String,
 }
 
 /// How many partitions one reason left out.

@@ -6,7 +6,8 @@ use crate::failure::Exit;
 use crate::output::{self, Format, Rows};
 use clap::Args;
 use std::process::ExitCode;
-use sublet_wire::api::{MatchView, SearchAnswer, SearchRequest};
+use sublet_model::book::Looked;
+use sublet_wire::api::{MatchView, NearestAnswer, NearestRequest, SearchAnswer, SearchRequest};
 
 /// Find partitions that fit, and what they cost
 ///
@@ -22,12 +23,16 @@ pub struct Search {
     /// Show at most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200), value_name = "N")]
     limit: u32,
+    /// Say how they were found: what was looked at, and what not
+    #[arg(long)]
+    plan: bool,
 }
 
 impl Search {
     /// Prints the matches; exit 6 and the reasons where there is none.
     pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
-        let request = SearchRequest { requirements: self.needs.requirements()?, limit: Some(self.limit) };
+        let requirements = self.needs.requirements()?;
+        let request = SearchRequest { requirements: requirements.clone(), limit: Some(self.limit), plan: self.plan };
         let answer = market.search(&request).await.map_err(|e| anyhow::Error::from(e).context("failed to search"))?;
         if format == Format::Json {
             output::json(&answer)?;
@@ -35,8 +40,15 @@ impl Search {
             say_assumed(&answer.assumed);
             table(&answer.matches)?;
         }
+        if let Some(plan) = &answer.plan {
+            say_plan(plan);
+        }
         if answer.matches.is_empty() {
-            say_unfit(&answer);
+            // A market that is older than this program has no answer to it.
+            match market.nearest(&NearestRequest { requirements }).await {
+                Ok(nearest) => say_nearest(&nearest),
+                Err(_) => say_unfit(&answer),
+            }
             return Ok(ExitCode::from(Exit::NoMatch as u8));
         }
         Ok(ExitCode::SUCCESS)
@@ -67,6 +79,37 @@ fn table(matches: &[MatchView]) -> anyhow::Result<()> {
         rows.row(cells);
     }
     rows.print()
+}
+
+fn say_plan(plan: &Looked) {
+    let Looked { lent, parts, groups, classes, fitting, asked, admitted } = plan;
+    output::say(format!("of {lent} partitions that are lent:"));
+    output::say(format!("  {parts} parts of the book judged as a whole, {groups} of them looked into"));
+    output::say(format!("  {fitting} partitions with columns that fit, of which {classes} kinds were asked about"));
+    output::say(format!("  {asked} put to the rule of fit, {admitted} admitted"));
+}
+
+fn say_nearest(nearest: &NearestAnswer) {
+    if nearest.lent == 0 {
+        return output::say("nothing fits: nobody lends a partition at the moment");
+    }
+    output::say(format!("nothing fits of the {} partitions that are lent", nearest.lent));
+    if !nearest.alone.is_empty() {
+        output::say("left out by one reason alone:");
+        nearest.alone.iter().for_each(|count| output::say(format!("  {}", output::unfit_line(count))));
+    }
+    if let Some(at) = nearest.free_at {
+        output::say(format!("one that fits comes free at {at} at the latest"));
+    }
+    if !nearest.changes.is_empty() {
+        output::say("one change is enough, any of these:");
+    }
+    for change in &nearest.changes {
+        match change.to.as_str() {
+            "" => output::say(format!("  leave out {}", change.from)),
+            to => output::say(format!("  {to}, not {}", change.from)),
+        }
+    }
 }
 
 fn say_unfit(answer: &SearchAnswer) {

@@ -2,7 +2,7 @@
 
 use super::rows::Image;
 use super::state::State;
-use sublet_model::book::{Found, Listing, Search, Unfit, admit};
+use sublet_model::book::{Found, Listing, Nearest, Search, Unfit, admit};
 use sublet_model::ids::HostId;
 use sublet_model::image::ImageManifest;
 use sublet_model::units::Timestamp;
@@ -13,6 +13,11 @@ const FEW: usize = 2000;
 /// The best partitions that fit.
 pub fn find<'a>(state: &'a State, search: &Search<'_>, limit: usize) -> Found<'a> {
     state.book().find(search, limit, |host| is_heard(state, host, search.now))
+}
+
+/// What is near, where nothing fits.
+pub fn nearest(state: &State, search: &Search<'_>) -> Nearest {
+    state.book().nearest(search, &|host| is_heard(state, host, search.now))
 }
 
 /// Where nothing fits: for each clause, how many partitions break it first. Empty where many are

@@ -11,10 +11,14 @@ use crate::http::{App, views};
 use axum::Json;
 use axum::extract::State as Shared;
 use std::sync::Arc;
-use sublet_model::book::{Listing, Match, Search};
+use sublet_model::book::{Change, Listing, Match, Search, Unfit};
 use sublet_model::offer::Audience;
+use sublet_model::requirements::Resolved;
 use sublet_model::units::Timestamp;
-use sublet_wire::api::{MatchView, OfferView, Page, SearchAnswer, SearchRequest, UnfitCount};
+use sublet_wire::api::{
+    MatchView, NearestAnswer, NearestChange, NearestRequest, OfferView, Page, SearchAnswer, SearchRequest, UnfitCount,
+};
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -22,10 +26,12 @@ use utoipa_axum::routes;
 const USUAL: u32 = 20;
 /// The most matches shown.
 const MOST: u32 = 200;
+/// Who looks for what is near waits for the one before.
+static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(offers)).routes(routes!(search))
+    OpenApiRouter::new().routes(routes!(offers)).routes(routes!(search)).routes(routes!(nearest))
 }
 
 /// Lists the newest version of every offer that is open to the asking account.
@@ -83,7 +89,47 @@ fn answer(
     let count = |(reason, partitions)| UnfitCount::new(reason, &needs.asked, partitions);
     let unfit = if matches.is_empty() { listing::unfit(state, &search) } else { Vec::new() };
     let asked = needs.asked.to_string();
-    Ok(SearchAnswer { matches, asked, assumed, unfit: unfit.into_iter().map(count).collect() })
+    let plan = request.plan.then_some(found.looked);
+    Ok(SearchAnswer { matches, asked, assumed, unfit: unfit.into_iter().map(count).collect(), plan })
+}
+
+/// Says what is near where nothing fits: which clause alone leaves out how many partitions, and the
+/// smallest single changes with which something fits.
+#[utoipa::path(
+    post, path = "/v1/search/nearest", tag = "search",
+    request_body = NearestRequest, responses((status = 200, body = NearestAnswer))
+)]
+async fn nearest(Shared(app): Shared<Arc<App>>, asked: Asked<NearestRequest>) -> Result<Json<NearestAnswer>, Fault> {
+    decide(&asked.actor, Action::Browse, Object::MARKET)?;
+    let requirements = &asked.body.requirements;
+    let (needs, _) = requirements.resolve().map_err(|e| Fault::invalid(format!("requirements.{e}")))?;
+    // It looks at much of the book: one at a time, so that searches and grants go on beside it.
+    let _turn = ONE_AT_A_TIME.acquire().await;
+    let now = app.now();
+    Ok(Json(app.read(|state| near(state, &asked.actor, &needs, now))))
+}
+
+fn near(state: &State, actor: &Actor, needs: &Resolved, now: Timestamp) -> NearestAnswer {
+    let (_, manifests) = listing::images(state);
+    let search = Search { needs, client: actor.account, images: &manifests, now };
+    let nearest = listing::nearest(state, &search);
+    let count = |(reason, partitions): &(Unfit, usize)| UnfitCount::new(*reason, &needs.asked, *partitions);
+    let mut alone: Vec<UnfitCount> = nearest.alone.iter().map(count).collect();
+    alone.sort_by_key(|count| std::cmp::Reverse(count.partitions));
+    let change = |change: Change| NearestChange {
+        from: change.from,
+        to: change.to,
+        requirements: change.requirements.to_string(),
+    };
+    let ends = nearest.busy.iter().filter_map(|partition| state.holder(*partition)?.ends_at());
+    NearestAnswer {
+        asked: needs.asked.to_string(),
+        lent: nearest.lent,
+        fitting: nearest.fitting,
+        alone,
+        free_at: ends.min(),
+        changes: nearest.changes.into_iter().map(change).collect(),
+    }
 }
 
 fn shown(state: &State, (hit, listing): &(Match, Listing<'_>), search: &Search<'_>) -> Option<MatchView> {

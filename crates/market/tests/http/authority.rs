@@ -115,6 +115,7 @@ fn table(lease: &sublet_wire::api::LeaseView) -> Vec<Row> {
         send(put(), &format!("/v1/partitions/{partition}/allocation"), json!({"resources": {"cpu": 1000, "memory": 512}}),
                                                            [401, 423, 423, 403, 403, 403, 404, 404]),
         send(post(), "/v1/search", json!({}),              [401, 200, 200, 200, 200, 200, 200, 200]),
+        send(post(), "/v1/search/nearest", json!({}),      [401, 200, 200, 200, 200, 200, 200, 200]),
         // Nothing is free: whoever may rent is told so.
         send(post(), "/v1/leases", rent_body(),            [401, 403, 403, 409, 403, 403, 409, 403]),
         send(post(), &format!("/v1/leases/{id}/extend"), json!({"by": 0}), [401, 403, 403, 400, 403, 403, 404, 404]),

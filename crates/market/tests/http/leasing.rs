@@ -17,8 +17,11 @@ async fn a_rent_from_search_to_bill() {
     world.image().await;
     let mut host = world.host(&lender, "desk", &[2]).await;
 
-    let found: SearchAnswer =
-        client.client.post("/v1/search", &SearchRequest { requirements: needs(), limit: None }).await.unwrap();
+    let found: SearchAnswer = client
+        .client
+        .post("/v1/search", &SearchRequest { requirements: needs(), limit: None, plan: false })
+        .await
+        .unwrap();
     assert_eq!(found.matches.len(), 1, "{found:?}");
     assert_eq!(found.matches[0].hourly, MicrosPerHour(8_000));
 
@@ -112,11 +115,41 @@ async fn where_nothing_fits_it_says_why() {
     assert_eq!(problem.unfit[0].partitions, 2);
     let answer: SearchAnswer = person
         .client
-        .post("/v1/search", &SearchRequest { requirements: request.requirements, limit: None })
+        .post("/v1/search", &SearchRequest { requirements: request.requirements, limit: None, plan: false })
         .await
         .unwrap();
     assert!(answer.matches.is_empty());
     assert_eq!(answer.unfit, problem.unfit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_fits_it_says_what_would() {
+    let world = World::new().await;
+    let person = world.person("physics", &[Role::Client, Role::Lender]).await;
+    world.image().await;
+    let _host = world.host(&person, "desk", &[2, 2]).await;
+    let ask = async |path: &str, text: &str| {
+        let body = serde_json::json!({"requirements": text});
+        person.client.post::<_, serde_json::Value>(path, &body).await.unwrap()
+    };
+    let text = "cpu>=4 memory>=512MiB emulated term=1h";
+    let near = ask("/v1/search/nearest", text).await;
+    assert_eq!((&near["lent"], &near["fitting"]), (&2.into(), &0.into()), "{near}");
+    assert_eq!((&near["alone"][0]["clause"], &near["alone"][0]["partitions"]), (&"cpu".into(), &2.into()), "{near}");
+    let changes = near["changes"].as_array().unwrap();
+    assert_eq!((&changes[0]["from"], &changes[0]["to"]), (&"cpu>=4".into(), &"cpu>=2".into()), "{near}");
+    for change in changes {
+        let text = change["requirements"].as_str().unwrap();
+        assert!(!ask("/v1/search", text).await["matches"].as_array().unwrap().is_empty(), "{change}");
+    }
+    // Where something fits there is nothing to change.
+    let near = ask("/v1/search/nearest", "cpu>=2 emulated").await;
+    assert_eq!((&near["fitting"], &near["changes"]), (&2.into(), &serde_json::json!([])), "{near}");
+
+    let body = serde_json::json!({"requirements": "cpu>=1 emulated", "plan": true});
+    let answer: SearchAnswer = person.client.post("/v1/search", &body).await.unwrap();
+    let plan = answer.plan.unwrap();
+    assert_eq!((plan.lent, plan.groups, plan.admitted), (2, 1, 2), "{plan:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,8 @@ impl Asked<'_> {
         let cpu: With = |r, n| Requirements { cpu: least(r.cpu, Millicores(n)), ..r.clone() };
         let memory: With = |r, n| Requirements { memory: least(r.memory, MiB(n)), ..r.clone() };
         let disk: With = |r, n| Requirements { disk: least(r.disk, GiB(n)), ..r.clone() };
-        let kinds: [(_, i64, Vec<i64>, With, fn(&Requirements) -> i64); 3] = [
+        type Value = fn(&Requirements) -> i64;
+        let kinds: [(_, i64, Vec<i64>, With, Value); 3] = [
             ("cpu", needs.resources.cpu.0, reach(|r| r.cpu.0), cpu, |r| r.cpu.unwrap().least().unwrap().0),
             ("memory", needs.resources.memory.0, reach(|r| r.memory.0), memory, |r| {
                 r.memory.unwrap().least().unwrap().0
@@ -80,7 +81,7 @@ impl Asked<'_> {
             ("disk", needs.resources.disk.0, reach(|r| r.disk.0), disk, |r| r.disk.unwrap().least().unwrap().0),
         ];
         for (name, asked, mut candidates, with, value) in kinds {
-            let told = told(nearest, name, |r| value(r)).filter(|told| *told < asked);
+            let told = told(nearest, name, value).filter(|told| *told < asked);
             candidates.extend([asked - 1, 1000, 100, 64, 0]);
             candidates.extend(told.map(|told| told + 1));
             candidates.retain(|n| *n < asked && told.is_none_or(|told| *n > told));
