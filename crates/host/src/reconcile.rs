@@ -191,10 +191,10 @@ pub fn reconcile(plan: &[Wanted], seen: &[Seen], policy: &Policy) -> Vec<Step> {
     for (id, wanted) in &unique {
         if let Some(why) = refused.get(id) {
             steps.push(refuse(*id, why.clone()));
-        } else if let Some((allocation, life)) = after.get(id) {
-            if !stopped(&ended_now, *id) {
-                steps.extend(goal(wanted, allocation, life, total(&after, policy), policy));
-            }
+        } else if let Some((allocation, life)) = after.get(id)
+            && !stopped(&ended_now, *id)
+        {
+            steps.extend(goal(wanted, allocation, life, total(&after, policy), policy));
         }
     }
     steps

@@ -122,13 +122,13 @@ fn the_owner_has_the_last_word() {
     taken.partitions.get_mut(&partition(1)).unwrap().taken_back = Some(1);
     let evict = Step::Stop { partition: partition(1), reason: Some(EndReason::Evicted) };
     let now = [seen(1, a1, running(1, 1))];
-    assert_eq!(reconcile(&[held(1, a1)], &now, &taken), [evict.clone()]);
+    assert_eq!(reconcile(&[held(1, a1)], &now, &taken), std::slice::from_ref(&evict));
     assert_eq!(without_plan(&now, &taken), [evict]);
     assert_eq!(without_plan(&now, &policy()), []);
     // A grant that crossed the owner's word ends as evicted; the next generation may be lent again.
     let words = "the owner does not lend this partition any more".to_string();
     let say = Step::SayGone { partition: partition(1), generation: 1, why: Some((EndReason::Evicted, words)) };
-    assert_eq!(reconcile(&[held(1, a1)], &[seen(1, a1, Life::Idle)], &taken), [say.clone()]);
+    assert_eq!(reconcile(&[held(1, a1)], &[seen(1, a1, Life::Idle)], &taken), std::slice::from_ref(&say));
     let a2 = allocation(2, 0, 1000);
     assert_eq!(reconcile(&[held(1, a2)], &[seen(1, a1, GONE)], &taken), [apply(1, a2), begin(1, a2)]);
     let mut unlisted = policy();
