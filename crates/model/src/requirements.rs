@@ -7,6 +7,7 @@ mod bounds;
 mod choice;
 mod language;
 mod order;
+mod ready;
 mod resolve;
 
 pub use bounds::Bounds;

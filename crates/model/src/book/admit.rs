@@ -76,6 +76,8 @@ pub fn fit(
     images: &[&ImageManifest],
     now: Timestamp,
 ) -> Option<Match> {
+    // Half of a market is in use: nothing of those needs to be computed.
+    listing.reach?;
     Case::new(listing, needs, client, images, now).fits()
 }
 
@@ -131,7 +133,7 @@ impl<'a> Case<'a> {
     }
 
     fn fits(&self) -> Option<Match> {
-        if !self.needs.quick.iter().all(|clause| self.holds(*clause)) {
+        if !self.needs.ready.clauses.iter().all(|clause| self.holds(*clause)) {
             return None;
         }
         let conditions = &self.listing.offer.conditions;
@@ -161,7 +163,7 @@ impl<'a> Case<'a> {
         let open = |choice: &Option<Choice>, word: &str| Choice::open_to(choice.as_ref(), word);
         match clause {
             Unfit::Host => open(&asked.host, listing.host_name),
-            Unfit::Arch => open(&asked.arch, &inventory.arch),
+            Unfit::Arch => needs.ready.arch.as_ref().is_none_or(|words| words.accept(|word| word == inventory.arch)),
             Unfit::Audience => match &conditions.audience {
                 Audience::Everyone => true,
                 Audience::Own => self.own(),
@@ -175,12 +177,14 @@ impl<'a> Case<'a> {
             Unfit::Tier => asked.tier.is_none_or(|tier| tier == inventory.tier),
             Unfit::Term => (conditions.shortest_term_seconds..=conditions.longest_term_seconds).contains(&needs.term),
             Unfit::Window => self.open_for_the_term(),
-            Unfit::Label(at) => asked
-                .labels
-                .iter()
-                .nth(at.into())
-                .is_none_or(|(key, choice)| choice.accepts_label(conditions.labels.get(key).map(String::as_str))),
-            Unfit::Trait(at) => Unfit::trait_at(asked, at).is_none_or(|(name, wanted)| has(inventory, name) == wanted),
+            Unfit::Label(at) => needs.ready.labels.get(usize::from(at)).is_none_or(|(key, words)| {
+                let value = conditions.labels.get(key);
+                words.accept(|word| value.is_some_and(|value| value == word))
+            }),
+            Unfit::Trait(at) => {
+                let asked = needs.ready.traits.get(usize::from(at));
+                asked.is_none_or(|(name, wanted)| has(inventory, name) == *wanted)
+            }
             Unfit::CpuModel => needs.accepts_cpu_model(&inventory.cpu_model),
             Unfit::Speed => asked.speed_at_least.is_none_or(|least| inventory.speed >= least),
             Unfit::Reliability => {

@@ -39,11 +39,6 @@ impl Choice {
         self.accepts_where(|said| said == word)
     }
 
-    /// Whether a label will do. One that is not there is no reason against `NoneOf`.
-    pub fn accepts_label(&self, value: Option<&str>) -> bool {
-        self.accepts_where(|said| value == Some(said))
-    }
-
     /// Whether something will do that each word may name in a way of its own.
     pub fn accepts_where(&self, names: impl Fn(&str) -> bool) -> bool {
         match self {

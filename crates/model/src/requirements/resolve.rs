@@ -1,5 +1,6 @@
 //! Requirements with every default filled in and every amount checked.
 
+use super::ready::Ready;
 use super::{Bounds, Choice, OrderBy, OrderKey, Requirements};
 use crate::book::Unfit;
 use crate::host::Tier;
@@ -30,8 +31,8 @@ pub struct Resolved {
     pub count: u16,
     /// The rest, as it was asked.
     pub asked: Requirements,
-    /// The clauses that something could break at all, the cheapest to look at first.
-    pub(crate) quick: Vec<Unfit>,
+    /// The same, for asking many times.
+    pub(crate) ready: Ready,
 }
 
 /// A default that was filled in, to be shown.
@@ -92,9 +93,9 @@ impl Requirements {
         };
         let vcpus_at_most = self.vcpus.and_then(Bounds::most).unwrap_or(u16::MAX);
         let asked = self.clone();
-        let quick = Vec::new();
-        let mut all = Resolved { resources, at_most, vcpus, vcpus_at_most, term, emulated, count, asked, quick };
-        all.quick = Unfit::quick(&all);
+        let ready = Ready::new(&asked);
+        let mut all = Resolved { resources, at_most, vcpus, vcpus_at_most, term, emulated, count, asked, ready };
+        all.ready.clauses = Unfit::quick(&all);
         Ok((all, defaults.assumed))
     }
 
@@ -231,7 +232,7 @@ impl Resolved {
 
     /// Whether an image is of the operating system asked for.
     pub fn accepts_os(&self, image: &ImageManifest) -> bool {
-        self.asked.os.as_ref().is_none_or(|os| os.accepts_where(|word| image.answers(Some(word), None)))
+        self.ready.os.as_ref().is_none_or(|os| os.accept(|word| image.answers(Some(word), None)))
     }
 
     /// Whether an image is one that was asked for by its name.
