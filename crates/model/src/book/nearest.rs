@@ -45,7 +45,7 @@ impl Book {
     /// What is near. Takes some milliseconds where a million are lent: a request of its own.
     pub fn nearest(&self, search: &Search<'_>, is_heard: &dyn Fn(HostId) -> bool) -> Nearest {
         let count::Counts { fitting, alone, busy } = count::count(self, search, is_heard);
-        let changes = changes::all(self, search, is_heard);
+        let changes = if fitting > 0 { Vec::new() } else { changes::all(self, search, is_heard, &alone) };
         Nearest { lent: self.len(), fitting, alone, busy, changes }
     }
 }

@@ -5,24 +5,29 @@ use super::extreme::Extreme;
 use crate::book::admit::{Listing, Match};
 use crate::book::index::Book;
 use crate::book::search::Search;
-use crate::host::Tier;
+use crate::book::unfit::Unfit;
 use crate::ids::HostId;
 use crate::requirements::{Bounds, OrderBy, OrderKey, Requirements, Resolved};
+use crate::resources::Dimension;
 use crate::units::{GiB, MiB, MicrosPerHour, Millicores};
 
-/// Every change that helps; none where something fits as it is.
-pub(super) fn all(book: &Book, search: &Search<'_>, is_heard: &dyn Fn(HostId) -> bool) -> Vec<Change> {
+/// Every change that helps where nothing fits as it is. `alone` counts what each clause leaves out
+/// alone: a property that only one clause looks at helps exactly if that one leaves out something.
+pub(super) fn all(
+    book: &Book,
+    search: &Search<'_>,
+    is_heard: &dyn Fn(HostId) -> bool,
+    alone: &[(Unfit, usize)],
+) -> Vec<Change> {
     let stated = stated(search.needs);
-    let mut changes = Changes { book, search, is_heard, stated, found: Vec::new() };
-    if changes.first(&search.needs.asked, &[]).is_none() {
-        changes.ceilings();
-        changes.amounts();
-        changes.upper_bounds();
-        changes.images_need();
-        changes.term();
-        changes.host();
-        changes.left_out();
-    }
+    let mut changes = Changes { book, search, is_heard, alone, stated, found: Vec::new() };
+    changes.ceilings();
+    changes.amounts();
+    changes.upper_bounds();
+    changes.images_need();
+    changes.term();
+    changes.host();
+    changes.left_out();
     changes.found
 }
 
@@ -44,6 +49,7 @@ struct Changes<'a> {
     book: &'a Book,
     search: &'a Search<'a>,
     is_heard: &'a dyn Fn(HostId) -> bool,
+    alone: &'a [(Unfit, usize)],
     stated: Requirements,
     found: Vec<Change>,
 }
@@ -55,6 +61,11 @@ fn nothing() -> Requirements {
 impl<'a> Changes<'a> {
     fn asked(&self) -> Requirements {
         self.search.needs.asked.clone()
+    }
+
+    /// Whether this clause alone leaves out something.
+    fn is_in_the_way(&self, clause: Unfit) -> bool {
+        self.alone.iter().any(|(alone, _)| *alone == clause)
     }
 
     fn extreme(&self) -> Extreme<'a> {
@@ -81,7 +92,7 @@ impl<'a> Changes<'a> {
     /// A ceiling is raised to what the cheapest costs.
     fn ceilings(&mut self) {
         let asked = self.asked();
-        if asked.price_at_most.is_some() {
+        if self.is_in_the_way(Unfit::Price) {
             let any = Requirements { price_at_most: None, ..asked.clone() };
             if let Some((hit, _)) = self.first(&any, &[(OrderBy::Price, false)]) {
                 // What costs more than can be said is had only without a ceiling.
@@ -90,7 +101,7 @@ impl<'a> Changes<'a> {
                 self.tell(changed, |r| Requirements { price_at_most: r.price_at_most, ..nothing() });
             }
         }
-        if asked.total_at_most.is_some() {
+        if self.is_in_the_way(Unfit::Total) {
             let any = Requirements { total_at_most: None, ..asked.clone() };
             if let Some((hit, _)) = self.first(&any, &[(OrderBy::Total, false)]) {
                 let changed = Requirements { total_at_most: Some(hit.total), ..asked };
@@ -115,7 +126,9 @@ impl<'a> Changes<'a> {
             self.tell(disk(most), |r| Requirements { disk: r.disk, ..nothing() });
         }
         let vcpus = |n: u16| Requirements { vcpus: less(asked.vcpus, n), ..asked.clone() };
-        if let Some(most) = self.extreme().threads(vcpus) {
+        if self.is_in_the_way(Unfit::Vcpus)
+            && let Some(most) = self.extreme().threads(vcpus)
+        {
             self.tell(vcpus(most), |r| Requirements { vcpus: r.vcpus, ..nothing() });
         }
     }
@@ -125,28 +138,28 @@ impl<'a> Changes<'a> {
         let (asked, needs) = (self.asked(), self.search.needs);
         let had = needs.resources;
         let smallest = |this: &Self, any: Requirements, by| this.first(&any, &[(by, true)]).map(|(hit, _)| hit);
-        if asked.cpu.and_then(Bounds::most).is_some() {
+        if self.is_in_the_way(Unfit::TooLarge(Dimension::Cpu)) {
             let any = Requirements { cpu: Some(had.cpu.into()), ..asked.clone() };
             if let Some(hit) = smallest(self, any, OrderBy::Cpu) {
                 let cpu = Some(Bounds::Between(had.cpu, hit.resources.cpu));
                 self.tell(Requirements { cpu, ..asked.clone() }, |r| Requirements { cpu: r.cpu, ..nothing() });
             }
         }
-        if asked.memory.and_then(Bounds::most).is_some() {
+        if self.is_in_the_way(Unfit::TooLarge(Dimension::Memory)) {
             let any = Requirements { memory: Some(had.memory.into()), ..asked.clone() };
             if let Some(hit) = smallest(self, any, OrderBy::Memory) {
                 let memory = Some(Bounds::Between(had.memory, hit.resources.memory));
                 self.tell(Requirements { memory, ..asked.clone() }, |r| Requirements { memory: r.memory, ..nothing() });
             }
         }
-        if asked.disk.and_then(Bounds::most).is_some() {
+        if self.is_in_the_way(Unfit::TooLarge(Dimension::Disk)) {
             let any = Requirements { disk: Some(had.disk.into()), ..asked.clone() };
             if let Some(hit) = smallest(self, any, OrderBy::Disk) {
                 let disk = Some(Bounds::Between(had.disk, hit.resources.disk));
                 self.tell(Requirements { disk, ..asked.clone() }, |r| Requirements { disk: r.disk, ..nothing() });
             }
         }
-        if asked.vcpus.and_then(Bounds::most).is_some() {
+        if self.is_in_the_way(Unfit::TooManyVcpus) {
             let any = Requirements { vcpus: Some(needs.vcpus.into()), ..asked.clone() };
             if let Some(hit) = smallest(self, any, OrderBy::Cpu) {
                 let vcpus = Some(Bounds::Between(needs.vcpus, hit.vcpus));
@@ -189,14 +202,14 @@ impl<'a> Changes<'a> {
     /// What is asked of the host itself: a little less of it.
     fn host(&mut self) {
         let asked = self.asked();
-        if asked.speed_at_least.is_some() {
+        if self.is_in_the_way(Unfit::Speed) {
             let any = Requirements { speed_at_least: None, ..asked.clone() };
             if let Some((_, listing)) = self.first(&any, &[(OrderBy::Speed, false)]) {
                 let changed = Requirements { speed_at_least: Some(listing.inventory.speed), ..asked.clone() };
                 self.tell(changed, |r| Requirements { speed_at_least: r.speed_at_least, ..nothing() });
             }
         }
-        if asked.reliability_permille_at_least.is_some() {
+        if self.is_in_the_way(Unfit::Reliability) {
             let any = Requirements { reliability_permille_at_least: None, ..asked.clone() };
             if let Some((_, listing)) = self.first(&any, &[(OrderBy::Reliability, false)]) {
                 let most = Some(listing.reliability_permille);
@@ -207,7 +220,7 @@ impl<'a> Changes<'a> {
                 });
             }
         }
-        if !self.search.needs.emulated && asked.tier != Some(Tier::Kvm) {
+        if self.is_in_the_way(Unfit::Emulated) {
             let changed = Requirements { emulated: Some(true), ..asked };
             self.tell(changed, |r| Requirements { emulated: r.emulated, ..nothing() });
         }
@@ -225,17 +238,18 @@ impl<'a> Changes<'a> {
         if asked.arch.is_some() {
             self.tell(Requirements { arch: None, ..asked.clone() }, |r| Requirements { arch: r.arch, ..nothing() });
         }
-        if asked.cpu_model.is_some() {
+        if self.is_in_the_way(Unfit::CpuModel) {
             let changed = Requirements { cpu_model: None, ..asked.clone() };
             self.tell(changed, |r| Requirements { cpu_model: r.cpu_model, ..nothing() });
         }
-        if asked.host.is_some() {
+        if self.is_in_the_way(Unfit::Host) {
             self.tell(Requirements { host: None, ..asked.clone() }, |r| Requirements { host: r.host, ..nothing() });
         }
         if asked.tier.is_some() {
             self.tell(Requirements { tier: None, ..asked.clone() }, |r| Requirements { tier: r.tier, ..nothing() });
         }
-        for key in asked.labels.keys() {
+        let labels = (0..).map(Unfit::Label).zip(asked.labels.keys());
+        for (_, key) in labels.filter(|(clause, _)| self.is_in_the_way(*clause)).collect::<Vec<_>>() {
             let mut changed = asked.clone();
             changed.labels.remove(key);
             let only = |labels: &std::collections::BTreeMap<_, _>| {
@@ -243,7 +257,9 @@ impl<'a> Changes<'a> {
             };
             self.tell(changed, |r| Requirements { labels: only(&r.labels).into_iter().collect(), ..nothing() });
         }
-        for name in &asked.traits {
+        let traits = (0..).map(Unfit::Trait).zip(asked.traits.iter().chain(&asked.without_traits));
+        let in_the_way: Vec<&String> = traits.filter(|(c, _)| self.is_in_the_way(*c)).map(|(_, name)| name).collect();
+        for name in asked.traits.iter().filter(|name| in_the_way.contains(name)) {
             let mut changed = asked.clone();
             changed.traits.remove(name);
             self.tell(changed, |r| Requirements {
@@ -251,7 +267,7 @@ impl<'a> Changes<'a> {
                 ..nothing()
             });
         }
-        for name in &asked.without_traits {
+        for name in asked.without_traits.iter().filter(|name| in_the_way.contains(name)) {
             let mut changed = asked.clone();
             changed.without_traits.remove(name);
             let only = |r: Requirements| r.without_traits.get(name).cloned().into_iter().collect();

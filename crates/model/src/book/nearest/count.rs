@@ -10,7 +10,7 @@ use crate::book::search::{Search, Walk};
 use crate::book::tree::{Body, ROOT};
 use crate::book::unfit::Unfit;
 use crate::ids::{HostId, PartitionId};
-use crate::requirements::Choice;
+use crate::requirements::{Bounds, Choice, Resolved};
 use crate::resources::Dimension;
 use std::collections::{HashMap, HashSet};
 
@@ -56,6 +56,10 @@ struct Tally<'a> {
     clauses: Vec<Unfit>,
     /// Places of those that partitions of a class answer alike.
     of_class: Vec<usize>,
+    /// Places of those that columns tell of.
+    of_columns: Vec<usize>,
+    /// Of the leaf that is looked at: which break a clause.
+    broken: Vec<(usize, u64)>,
     verdicts: [Vec<Verdict>; 2],
     /// Numbers of the partitions on hosts that were named.
     named: HashSet<u32>,
@@ -82,6 +86,8 @@ impl<'a> Tally<'a> {
         let bound = book.classes.bound();
         Self {
             walk: Walk::new(book, search),
+            of_columns: columns_tell(needs).filter_map(|c| clauses.iter().position(|known| *known == c)).collect(),
+            broken: Vec::new(),
             alone: vec![0; clauses.len()],
             clauses,
             of_class,
@@ -122,59 +128,60 @@ impl<'a> Tally<'a> {
 
     fn count(&mut self, leaf: &Leaf) {
         let all = if leaf.len() == 64 { u64::MAX } else { (1 << leaf.len()) - 1 };
+        self.broken.clear();
         // Which break one clause or more, and which two or more.
         let (mut once, mut twice) = (0u64, 0u64);
-        let mut broken: Vec<(usize, u64)> = Vec::new();
         for at in 0..leaf.len() {
-            match self.verdict(leaf.class[at], Some(leaf.lender[at]) == self.walk.own) {
+            let own = self.walk.own.is_some_and(|own| own == leaf.lender[at]);
+            match self.verdict(leaf.class[at], own) {
                 Verdict::One(clause) => {
                     once |= 1 << at;
-                    broken.push((clause.into(), 1 << at));
+                    self.broken.push((clause.into(), 1 << at));
                 }
                 Verdict::More => twice |= 1 << at,
                 Verdict::Nothing | Verdict::Unknown => {}
             }
         }
-        for place in 0..self.clauses.len() {
+        for n in 0..self.of_columns.len() {
             if twice & all == all {
                 return;
             }
-            let these = self.broken_by(leaf, self.clauses[place]) & all;
+            let place = self.of_columns[n];
+            let these = self.broken_by(leaf, self.clauses[place], all & !twice);
             if these != 0 {
                 twice |= once & these;
                 once |= these;
-                broken.push((place, these));
+                self.broken.push((place, these));
             }
         }
         for at in bits(all & !twice) {
-            let first = broken.iter().find(|(_, these)| these >> at & 1 == 1).map(|(place, _)| *place);
+            let first = self.broken.iter().find(|(_, these)| these >> at & 1 == 1).map(|(place, _)| *place);
             self.judge(leaf, at, first);
         }
     }
 
-    /// Which of the partitions break a clause that columns tell of.
-    fn broken_by(&self, leaf: &Leaf, clause: Unfit) -> u64 {
+    /// Which of `these` partitions break a clause that columns tell of.
+    fn broken_by(&self, leaf: &Leaf, clause: Unfit, these: u64) -> u64 {
         let (floor, needs) = (&self.walk.floor, self.walk.search.needs);
         let allocated = |d: usize, at: usize| leaf.least[d][at].max(floor.need[d]);
         match clause {
-            Unfit::Term => lanes(|at| leaf.shortest[at] > floor.shortest || leaf.longest[at] < floor.longest),
-            Unfit::Speed if floor.speed > 0 => lanes(|at| leaf.speed[at] < floor.speed),
-            Unfit::Reliability if floor.unreliable < 1000 => lanes(|at| leaf.unreliable[at] > floor.unreliable),
-            Unfit::Vcpus => lanes(|at| leaf.threads[at] < floor.threads),
-            Unfit::TooManyVcpus if needs.vcpus_at_most < u16::MAX => {
+            Unfit::Busy => !leaf.free & these,
+            Unfit::Term => some(these, |at| leaf.shortest[at] > floor.shortest || leaf.longest[at] < floor.longest),
+            Unfit::Speed => some(these, |at| leaf.speed[at] < floor.speed),
+            Unfit::Reliability => some(these, |at| leaf.unreliable[at] > floor.unreliable),
+            Unfit::Vcpus => some(these, |at| leaf.threads[at] < floor.threads),
+            Unfit::TooManyVcpus => {
                 let most = u32::from(needs.vcpus_at_most);
-                lanes(|at| allocated(0, at).div_ceil(1000) > most)
+                some(these, |at| allocated(0, at).div_ceil(1000) > most)
             }
-            Unfit::Busy => !leaf.free,
             Unfit::TooSmall(dimension) => {
                 let d = place_of(dimension);
-                lanes(|at| allocated(d, at) > leaf.reach[d][at])
+                some(these, |at| allocated(d, at) > leaf.reach[d][at])
             }
             Unfit::TooLarge(dimension) => {
                 let d = place_of(dimension);
-                let most = needs.at_most.get(dimension);
-                let most = u32::try_from(most).unwrap_or(u32::MAX);
-                lanes(|at| allocated(d, at) > most)
+                let most = u32::try_from(needs.at_most.get(dimension)).unwrap_or(u32::MAX);
+                some(these, |at| allocated(d, at) > most)
             }
             _ => 0,
         }
@@ -186,40 +193,44 @@ impl<'a> Tally<'a> {
         if book.is_closed(number, search.now) {
             return;
         }
-        let more: Vec<Unfit> = {
-            let unheard = leaf.free >> at & 1 == 1 && !(self.is_heard)(book.host(number));
-            let elsewhere = match &search.needs.asked.host {
-                None => false,
-                Some(Choice::OneOf(_)) => !self.named.contains(&number),
-                Some(Choice::NoneOf(_)) => self.named.contains(&number),
-            };
-            let allocated = most(&self.walk.floor.need, &leaf.least(at));
-            let (total, hourly) = self.walk.cost(leaf, at, &allocated);
-            let asked = &search.needs.asked;
-            let is_so = [
-                (Unfit::Busy, unheard),
-                (Unfit::Host, elsewhere),
-                (Unfit::Boots, !self.boots(leaf, at)),
-                (Unfit::Price, asked.price_at_most.is_some_and(|most| hourly > most.0)),
-                (Unfit::Total, asked.total_at_most.is_some_and(|most| total > most.0)),
-            ];
-            is_so.into_iter().filter(|(_, is_so)| *is_so).map(|(clause, _)| clause).collect()
+        let asked = &search.needs.asked;
+        let allocated = most(&self.walk.floor.need, &leaf.least(at));
+        let (total, hourly) = self.walk.cost(leaf, at, &allocated);
+        let elsewhere = match &asked.host {
+            None => false,
+            Some(Choice::OneOf(_)) => !self.named.contains(&number),
+            Some(Choice::NoneOf(_)) => self.named.contains(&number),
         };
-        let place = |clause: Unfit| self.clauses.iter().position(|c| *c == clause);
-        let only = match (first, &more[..]) {
-            (None, []) => {
-                self.fitting += 1;
-                return;
-            }
-            (Some(first), []) => Some(first),
-            (None, [one]) => place(*one),
-            _ => None,
-        };
-        let Some(only) = only else { return };
-        self.alone[only] += 1;
-        if self.clauses[only] == Unfit::Busy && self.busy.len() < MOST_BUSY {
-            self.busy.push(book.partition(number));
+        let mut only = first;
+        let mut broken = usize::from(first.is_some());
+        let is_so = [
+            (Unfit::Host, elsewhere),
+            (Unfit::Price, asked.price_at_most.is_some_and(|most| hourly > most.0)),
+            (Unfit::Total, asked.total_at_most.is_some_and(|most| total > most.0)),
+            (Unfit::Boots, !self.boots(leaf, at)),
+        ];
+        for (clause, _) in is_so.into_iter().filter(|(_, is_so)| *is_so) {
+            only = self.place(clause);
+            broken += 1;
         }
+        if broken <= 1 && leaf.free >> at & 1 == 1 && !(self.is_heard)(book.host(number)) {
+            only = self.place(Unfit::Busy);
+            broken += 1;
+        }
+        match only {
+            None => self.fitting += 1,
+            Some(only) if broken == 1 => {
+                self.alone[only] += 1;
+                if self.clauses[only] == Unfit::Busy && self.busy.len() < MOST_BUSY {
+                    self.busy.push(book.partition(number));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn place(&self, clause: Unfit) -> Option<usize> {
+        self.clauses.iter().position(|c| *c == clause)
     }
 
     /// Whether an image comes up in what would be allocated, where that is for the least to say.
@@ -231,6 +242,36 @@ impl<'a> Tally<'a> {
             !breaks(&listing, needs, client, images, now, &[Unfit::Boots])
         })
     }
+}
+
+/// Of `these`, those of which it is so. Few are looked at one by one: the rest of the columns is
+/// not even read.
+fn some(these: u64, is_so: impl Fn(usize) -> bool) -> u64 {
+    if these.count_ones() > 16 {
+        return lanes(is_so) & these;
+    }
+    bits(these).filter(|at| is_so(*at)).fold(0, |so, at| so | 1 << at)
+}
+
+/// The clauses that columns tell of, those first that most break and that cost the least to ask.
+fn columns_tell(needs: &Resolved) -> impl Iterator<Item = Unfit> {
+    let asked = &needs.asked;
+    let small = [Dimension::Memory, Dimension::Cpu, Dimension::Disk].map(Unfit::TooSmall);
+    let bounded = [
+        (Dimension::Cpu, asked.cpu.and_then(Bounds::most).is_some()),
+        (Dimension::Memory, asked.memory.and_then(Bounds::most).is_some()),
+        (Dimension::Disk, asked.disk.and_then(Bounds::most).is_some()),
+    ];
+    let large = bounded.into_iter().filter(|(_, bounded)| *bounded).map(|(d, _)| Unfit::TooLarge(d));
+    let others = [
+        (Unfit::Vcpus, true),
+        (Unfit::Term, true),
+        (Unfit::Speed, asked.speed_at_least.is_some()),
+        (Unfit::Reliability, asked.reliability_permille_at_least.is_some()),
+        (Unfit::TooManyVcpus, needs.vcpus_at_most < u16::MAX),
+    ];
+    let others = others.into_iter().filter(|(_, asked)| *asked).map(|(clause, _)| clause);
+    [Unfit::Busy].into_iter().chain(small).chain(large).chain(others)
 }
 
 fn place_of(dimension: Dimension) -> usize {
