@@ -44,8 +44,7 @@ fn ad(place: usize, p: &Partition, h: &Host) -> String {
         Audience::Everyone => "true".to_string(),
         Audience::Own => format!("TARGET.Account == {}", h.lender),
         Audience::With | Audience::Without => {
-            let accounts: Vec<_> =
-                ours::audience(h, h.audience == Audience::With).iter().map(u64::to_string).collect();
+            let accounts: Vec<_> = ours::audience(h, h.audience == Audience::With).iter().map(u64::to_string).collect();
             format!("(TARGET.Account == {} || member(TARGET.Account, {{{}}}))", h.lender, accounts.join(","))
         }
     };

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,7 +75,13 @@ async fn size(options: &Options, seed: u64, rows: usize) -> Result<Value> {
     if options.get("only") == Some("peer") {
         for c in [1, 16] {
             let run = peer_run(&cluster, &queries, c).await?;
-            eprintln!("{rows} c={c}: {:.0}/s, p50 {:.0} us, p99 {:.0} us, cpu {:.0} us", run.rate(), run.permille_us(500), run.permille_us(990), run.cpu_us());
+            eprintln!(
+                "{rows} c={c}: {:.0}/s, p50 {:.0} us, p99 {:.0} us, cpu {:.0} us",
+                run.rate(),
+                run.permille_us(500),
+                run.permille_us(990),
+                run.cpu_us()
+            );
         }
         if let Some(seconds) = options.get("pause") {
             eprintln!("paused");
@@ -99,9 +106,10 @@ async fn size(options: &Options, seed: u64, rows: usize) -> Result<Value> {
     }
     eprintln!("{rows}: equal answers to all {QUERIES} questions");
     let engine: Value = serde_json::from_str(&server.ask("engine")?)?;
-    println!("\n{rows} partitions, engine alone: {engine}");
+    let nearest = nearest(&mut http, &queries, &expected).await?;
+    println!("\n{rows} partitions\n- engine alone: {engine}\n- nearest deal over HTTP: {nearest}");
     let mut report = json!({
-        "rows": rows, "start_s": server.ready.start_s, "heard_s": server.ready.heard_s, "engine": engine,
+        "rows": rows, "start_s": server.ready.start_s, "heard_s": server.ready.heard_s, "engine": engine, "nearest": nearest,
         "resident_bytes": cpu::resident_bytes(server.pid()),
     });
     for c in [1usize, 16] {
@@ -117,8 +125,28 @@ async fn size(options: &Options, seed: u64, rows: usize) -> Result<Value> {
 }
 
 fn table(rows: usize, c: usize, all: &[(Run, Run)]) -> Value {
-    head(&["partitions", "clients", "round", "ours/s", "p50 us", "p99 us", "CPU us", "PostgreSQL/s", "p50 us", "p99 us", "CPU us", "ratio"]);
-    let side = |run: &Run| [format!("{:.0}", run.rate()), format!("{:.0}", run.permille_us(500)), format!("{:.0}", run.permille_us(990)), format!("{:.1}", run.cpu_us())];
+    head(&[
+        "partitions",
+        "clients",
+        "round",
+        "ours/s",
+        "p50 us",
+        "p99 us",
+        "CPU us",
+        "PostgreSQL/s",
+        "p50 us",
+        "p99 us",
+        "CPU us",
+        "ratio",
+    ]);
+    let side = |run: &Run| {
+        [
+            format!("{:.0}", run.rate()),
+            format!("{:.0}", run.permille_us(500)),
+            format!("{:.0}", run.permille_us(990)),
+            format!("{:.1}", run.cpu_us()),
+        ]
+    };
     let mut rounds = Vec::new();
     for (n, (ours, peer)) in all.iter().enumerate() {
         let ratio = ours.rate() / peer.rate();
@@ -130,10 +158,12 @@ fn table(rows: usize, c: usize, all: &[(Run, Run)]) -> Value {
         rounds.push(json!({"ours": figures(ours), "peer": figures(peer), "ratio": ratio}));
     }
     let middle = |of: fn(&Run) -> f64, peer: bool| median(all.iter().map(|(o, p)| of(if peer { p } else { o })));
-    let sides = |peer| json!({
-        "per_s": middle(Run::rate, peer), "p50_us": middle(|r| r.permille_us(500), peer),
-        "p99_us": middle(|r| r.permille_us(990), peer), "cpu_us": middle(Run::cpu_us, peer),
-    });
+    let sides = |peer| {
+        json!({
+            "per_s": middle(Run::rate, peer), "p50_us": middle(|r| r.permille_us(500), peer),
+            "p99_us": middle(|r| r.permille_us(990), peer), "cpu_us": middle(Run::cpu_us, peer),
+        })
+    };
     let ratio = median(all.iter().map(|(ours, peer)| ours.rate() / peer.rate()));
     json!({"rounds": rounds, "ours": sides(false), "peer": sides(true), "ratio": (ratio * 10.0).round() / 10.0})
 }
@@ -227,27 +257,56 @@ fn resolved(query: &Query) -> Result<Resolved> {
     Ok(requirements.resolve()?.0)
 }
 
-/// How long the engine takes for each question, without HTTP: the time of an answer, and how much
-/// was looked at for it.
+/// How long the engine takes without HTTP: for each question, and for the nearest deal where
+/// nothing fits; how much was looked at, and how large the index is.
 fn engine(handle: &Handle, needs: &[Resolved]) -> Result<String> {
     let (client, now) = (ours::account(ours::ASKING), handle.now());
-    let mut each = Vec::with_capacity(PASSES * needs.len());
+    let (mut each, mut deals) = (Vec::with_capacity(PASSES * needs.len()), Vec::new());
     let (mut parts, mut asked) = (0, 0);
     for needs in (0..PASSES).flat_map(|_| needs) {
-        let began = Instant::now();
-        let looked = handle.read(|state| {
+        handle.read(|state| {
+            let began = Instant::now();
             let (_, images) = listing::images(state);
-            listing::find(state, &Search { needs, client, images: &images, now }, LIMIT).looked
+            let search = Search { needs, client, images: &images, now };
+            let found = listing::find(state, &search, LIMIT);
+            each.push(began.elapsed());
+            parts += found.looked.parts;
+            asked += found.looked.asked;
+            if found.matches.is_empty() {
+                let began = Instant::now();
+                black_box(listing::nearest(state, &search));
+                deals.push(began.elapsed());
+            }
         });
-        each.push(began.elapsed());
-        parts += looked.parts;
-        asked += looked.asked;
     }
-    let run = Run { wall: each.iter().sum(), cpu: Duration::ZERO, each };
-    let count = run.each.len() as f64;
+    let bytes = handle.read(|state| state.book().bytes() as f64 / state.book().len() as f64);
+    let (all, count) = (times(each), needs.len() * PASSES);
     Ok(json!({
-        "mean_us": 1e6 / run.rate(), "p50_us": run.permille_us(500), "p99_us": run.permille_us(990),
-        "max_us": run.permille_us(1000), "parts": parts as f64 / count, "asked": asked as f64 / count,
+        "search": all, "parts": parts as f64 / count as f64, "asked": asked as f64 / count as f64,
+        "nearest": times(deals), "index_bytes_an_offer": bytes,
     })
     .to_string())
+}
+
+fn times(each: Vec<Duration>) -> Value {
+    let run = Run { wall: each.iter().sum(), cpu: Duration::ZERO, each };
+    json!({
+        "mean_us": (1e7 / run.rate()).round() / 10.0, "p50_us": run.permille_us(500), "p99_us": run.permille_us(990),
+        "max_us": run.permille_us(1000), "times": run.each.len(),
+    })
+}
+
+/// How long the nearest deal takes over HTTP, one after the other, where nothing fits.
+async fn nearest(http: &mut Http, queries: &[Query], expected: &[Vec<Answer>]) -> Result<Value> {
+    let mut each = Vec::new();
+    for (query, _) in queries.iter().zip(expected).filter(|(_, answer)| answer.is_empty()) {
+        let body = json!({"requirements": query.requirements()}).to_string();
+        let request = request("POST", "/v1/search/nearest", ours::TOKEN, None, &body);
+        for _ in 0..PASSES {
+            let began = Instant::now();
+            http.must(&request).await?;
+            each.push(began.elapsed());
+        }
+    }
+    Ok(times(each))
 }

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -74,10 +75,25 @@ async fn size(options: &Options, seed: u64, rows: usize) -> Result<Vec<Value>> {
 
     let mut reports = Vec::new();
     for (clients, at_100k, at_1m) in TARGETS {
-        head(&["partitions", "clients", "round", "ours pairs/s", "grant p50 us", "p99 us", "CPU us a pair", "PostgreSQL pairs/s", "grant p50 us", "p99 us", "CPU us a pair", "ratio"]);
+        head(&[
+            "partitions",
+            "clients",
+            "round",
+            "ours pairs/s",
+            "grant p50 us",
+            "p99 us",
+            "CPU us a pair",
+            "PostgreSQL pairs/s",
+            "grant p50 us",
+            "p99 us",
+            "CPU us a pair",
+            "ratio",
+        ]);
         let mut rounds = Vec::new();
         for round in 1..=options.number("rounds", 5)? {
+            let our_before = our_rows(dir.path())?;
             let ours = ours_run(&ask, server.pid(), clients).await?;
+            let our_written = our_rows(dir.path())? - our_before;
             let before = postgres::rows(&cluster).await?;
             let peer = peer_run(&cluster, &ask, clients).await?;
             let written = postgres::rows(&cluster).await? - before;
@@ -88,7 +104,7 @@ async fn size(options: &Options, seed: u64, rows: usize) -> Result<Vec<Value>> {
             cells.extend(peer.cells());
             cells.push(format!("{:.2}", ours.rate() / peer.rate()));
             row(&cells);
-            rounds.push((ours, peer, written));
+            rounds.push((ours, peer, [our_written, written]));
         }
         let target = if rows > 100_000 { at_1m } else { at_100k };
         reports.push(report(rows, clients, target, &rounds));
@@ -96,12 +112,15 @@ async fn size(options: &Options, seed: u64, rows: usize) -> Result<Vec<Value>> {
     Ok(reports)
 }
 
-fn report(rows: usize, clients: usize, target: f64, rounds: &[(Pairing, Pairing, i64)]) -> Value {
+fn report(rows: usize, clients: usize, target: f64, rounds: &[(Pairing, Pairing, [i64; 2])]) -> Value {
     let ratio = median(rounds.iter().map(|(o, p, _)| o.rate() / p.rate()));
-    let written = median(rounds.iter().map(|(_, p, written)| *written as f64 / p.each.len() as f64));
+    let written = median(rounds.iter().map(|(_, p, [_, peer])| *peer as f64 / p.each.len() as f64));
+    let our_written = median(rounds.iter().map(|(o, _, [ours, _])| *ours as f64 / o.each.len() as f64));
     let pairs: usize = rounds.iter().map(|(o, p, _)| o.each.len() + p.each.len()).sum();
-    println!("\nratio {ratio:.2} (target >= {target}); 0 of {pairs} grants double; the peer wrote {written:.1} rows a pair");
-    let side = |of: fn(&(Pairing, Pairing, i64)) -> &Pairing| {
+    println!(
+        "\nratio {ratio:.2} (target >= {target}); 0 of {pairs} grants double; rows written for a pair: {our_written:.1}, {written:.1}"
+    );
+    let side = |of: fn(&(Pairing, Pairing, [i64; 2])) -> &Pairing| {
         json!({
             "pairs_per_s": median(rounds.iter().map(|r| of(r).rate())),
             "grant_p50_us": median(rounds.iter().map(|r| of(r).grant_us(500))),
@@ -115,8 +134,18 @@ fn report(rows: usize, clients: usize, target: f64, rounds: &[(Pairing, Pairing,
         .collect();
     json!({
         "rows": rows, "clients": clients, "ratio": ratio, "target": target, "rounds": each, "double_grants": 0,
-        "peer_rows_a_pair": written, "ours": side(|r| &r.0), "peer": side(|r| &r.1),
+        "ours_rows_a_pair": our_written, "peer_rows_a_pair": written, "ours": side(|r| &r.0), "peer": side(|r| &r.1),
     })
+}
+
+/// Rows of everything that a pair leaves behind, as the database itself counts them.
+fn our_rows(dir: &Path) -> Result<i64> {
+    let sql =
+        "select (select count(*) from leases) + (select count(*) from allocations) + (select count(*) from charges)
+               + (select count(*) from idempotency) + (select max(seq) from events) + (select count(*) from audit)";
+    let out = Command::new("sqlite3").arg("-readonly").arg(dir.join("market.db")).arg(sql).output()?;
+    let counted = String::from_utf8(out.stdout)?.trim().parse();
+    counted.with_context(|| format!("count rows: {}", String::from_utf8_lossy(&out.stderr)))
 }
 
 /// One pair: which partition, at which generation, from when to when the client held it for sure.

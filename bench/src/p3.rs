@@ -13,7 +13,7 @@ use sublet_bench::oracle;
 use sublet_bench::query::{self, LIMIT, QUERIES, Query};
 use sublet_bench::report::{Options, head, median, row, write};
 use sublet_bench::{SEED, cpu, ours};
-use sublet_model::book::{Book, Lending, Lent, Listing, Search, admit};
+use sublet_model::book::{Book, Lending, Lent, Listing, Search, fit};
 use sublet_model::host::Inventory;
 use sublet_model::image::ImageManifest;
 use sublet_model::offer::Offer;
@@ -48,7 +48,15 @@ fn main() -> Result<()> {
     }
     eprintln!("{rows}: equal answers; ClassAd has {} MiB", cpu::resident_bytes(core.pid()) >> 20);
 
-    head(&["round", "ours, index, us a search", "ClassAd core, us a search", "ratio", "ours, admit, ns an ad", "core, ns an ad", "ratio"]);
+    head(&[
+        "round",
+        "ours, index, us a search",
+        "ClassAd core, us a search",
+        "ratio",
+        "ours, admit, ns an ad",
+        "core, ns an ad",
+        "ratio",
+    ]);
     let mut all = Vec::new();
     for round in 0..rounds {
         let index = side.search_us(&some);
@@ -56,16 +64,30 @@ fn main() -> Result<()> {
         let admit = side.admit_ns(&some);
         let core_ns = core_us * 1e3 / rows as f64;
         let figures = [index, core_us, core_us / index, admit, core_ns, core_ns / admit];
-        let shown = [format!("{index:.1}"), format!("{core_us:.0}"), format!("{:.0}", figures[2]), format!("{admit:.1}"), format!("{core_ns:.0}"), format!("{:.1}", figures[5])];
+        let shown = [
+            format!("{index:.1}"),
+            format!("{core_us:.0}"),
+            format!("{:.0}", figures[2]),
+            format!("{admit:.1}"),
+            format!("{core_ns:.0}"),
+            format!("{:.1}", figures[5]),
+        ];
         row(&[&[(round + 1).to_string()][..], &shown].concat());
         all.push(figures);
     }
     let wheel = wheel_ns(&options, &peer, seed, &queries, &some)?;
     let middle = |n: usize| median(all.iter().map(|figures| figures[n]));
     let (ratio, alone) = (middle(2), middle(5));
-    println!("\nwhole market {ratio:.0}x (target >= {}), expression alone {alone:.1}x (target >= {})", TARGETS[0], TARGETS[1]);
+    println!(
+        "\nwhole market {ratio:.0}x (target >= {}), expression alone {alone:.1}x (target >= {})",
+        TARGETS[0], TARGETS[1]
+    );
     println!("the Python wheel: {wheel:.0} ns an ad over {WHEEL_ADS} ads, {:.1}x the core's", wheel / middle(4));
-    println!("all {QUERIES} questions: {:.1} us a search; {:.1} bytes an offer in the index", side.search_us(&(0..QUERIES).collect::<Vec<_>>()), side.bytes);
+    println!(
+        "all {QUERIES} questions: {:.1} us a search; {:.1} bytes an offer in the index",
+        side.search_us(&(0..QUERIES).collect::<Vec<_>>()),
+        side.bytes
+    );
     let rounds: Vec<Value> = all
         .iter()
         .map(|f| json!({"ours_us": f[0], "peer_us": f[1], "ratio": f[2], "ours_admit_ns": f[3], "peer_ad_ns": f[4], "ratio_alone": f[5]}))
@@ -113,11 +135,14 @@ impl Side {
         let inventories: Vec<_> = market.hosts.iter().map(|h| Arc::new(ours::inventory(h))).collect();
         let offers: Vec<_> = market.hosts.iter().map(|h| ours::offer(h).offer).collect();
         let names: Vec<_> = (0..market.hosts.len()).map(ours::host_name).collect();
-        let before = cpu::resident_bytes(std::process::id());
         let began = Instant::now();
         let all = market.hosts.iter().enumerate().map(|(n, host)| {
-            let lending =
-                Lending { host: host.id.into(), name: &names[n], inventory: &inventories[n], reliability_permille: 1000 };
+            let lending = Lending {
+                host: host.id.into(),
+                name: &names[n],
+                inventory: &inventories[n],
+                reliability_permille: 1000,
+            };
             let lent = market.partitions[n * PARTITIONS_A_HOST..][..PARTITIONS_A_HOST].iter().map(|p| Lent {
                 partition: p.id.into(),
                 offer: Arc::clone(&offers[n]),
@@ -131,7 +156,6 @@ impl Side {
             (lending, lent.collect())
         });
         let book = Book::of(all);
-        let grown = cpu::resident_bytes(std::process::id()).saturating_sub(before);
         eprintln!("{} partitions: index made in {:.2} s", book.len(), began.elapsed().as_secs_f64());
         let listings = market
             .partitions
@@ -145,7 +169,7 @@ impl Side {
             })
             .collect();
         let images = ours::images()?.into_iter().map(|image| image.manifest).collect();
-        let bytes = grown as f64 / market.partitions.len() as f64;
+        let bytes = book.bytes() as f64 / book.len() as f64;
         Ok(Self { book, bytes, needs, images, inventories, offers, names, listings })
     }
 
@@ -195,7 +219,7 @@ impl Side {
                     reliability_permille: 1000,
                     listed_at: row.listed_at,
                 };
-                let _ = black_box(admit(&listing, &self.needs[*n], client, &images, NOW));
+                let _ = black_box(fit(&listing, &self.needs[*n], client, &images, NOW));
             }
         }
         began.elapsed().as_secs_f64() * 1e9 / (which.len() * self.listings.len()) as f64

@@ -180,7 +180,6 @@ async fn round_of(server: &Server, hosts: Vec<Host>) -> Result<(Run, Vec<Host>)>
             }
             // Ends with the second connection held, as it began.
             if on == 1 {
-                host.turn(0).await?;
                 host.turn(1).await?;
             }
             let _ = give.send(host);

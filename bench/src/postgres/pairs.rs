@@ -21,7 +21,8 @@ pub async fn add_leases(cluster: &Cluster) -> Result<()> {
 
 /// Rows of everything that a pair leaves behind.
 pub async fn rows(cluster: &Cluster) -> Result<i64> {
-    let sql = "select (select count(*) from leases) + (select count(*) from allocations) + (select count(*) from charges)
+    let sql =
+        "select (select count(*) from leases) + (select count(*) from allocations) + (select count(*) from charges)
                + (select count(*) from idempotency) + (select count(*) from events)";
     Ok(cluster.connect().await?.query_one(sql, &[]).await?.get(0))
 }

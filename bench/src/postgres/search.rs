@@ -47,7 +47,20 @@ impl Columns {
         let [regions, nets] = &self.sets;
         let [hours, price] = &self.longs;
         [
-            cpu, memory, disk, vcpus, arch, bit, regions, nets, hours, price, &self.emulated, &self.account, os, most,
+            cpu,
+            memory,
+            disk,
+            vcpus,
+            arch,
+            bit,
+            regions,
+            nets,
+            hours,
+            price,
+            &self.emulated,
+            &self.account,
+            os,
+            most,
             flags,
         ]
     }
@@ -57,8 +70,7 @@ impl Search {
     /// Prepares the search on a connection.
     pub async fn new(client: Client) -> Result<Self> {
         let (i, s, l, a) = (Type::INT4, Type::INT2, Type::INT8, &Type::INT2_ARRAY);
-        let types =
-            [&i, &i, &i, &i, &s, &s, a, a, &l, &l, &Type::BOOL, &i, &s, &i, &s].map(Clone::clone);
+        let types = [&i, &i, &i, &i, &s, &s, a, a, &l, &l, &Type::BOOL, &i, &s, &i, &s].map(Clone::clone);
         let statement = client.prepare_typed(SEARCH, &types).await?;
         Ok(Self { client, statement })
     }
