@@ -11,6 +11,7 @@ pub mod image;
 pub mod lease;
 mod leasing;
 pub mod market;
+mod nearest;
 mod needs;
 pub mod rent;
 mod renting;

@@ -1,6 +1,7 @@
 //! The request to rent: granted at once, after standing for a while, or only foreseen.
 
 use super::leasing::Rented;
+use super::nearest;
 use super::needs::{Needs, say_assumed};
 use crate::api::Market;
 use crate::failure::{Exit, Failure};
@@ -49,7 +50,7 @@ pub async fn rent(market: &Market, needs: &Needs, wish: Wish) -> anyhow::Result<
     let wait = wish.wait;
     let request = request(&key, needs, wish, false)?;
     let granted = match wait {
-        None => once(market, &request).await.context("failed to rent")?,
+        None => once(market, &request).await?,
         Some(wait) => standing(market, &request, wait).await?,
     };
     say_assumed(&granted.assumed);
@@ -74,9 +75,10 @@ pub async fn rent_one(market: &Market, needs: &Needs, wish: Wish) -> anyhow::Res
 
 async fn once(market: &Market, request: &RentRequest) -> anyhow::Result<Granted> {
     let key = sublet_wire::new_id::<RequestId>().to_string();
-    match market.rent(request, &key).await? {
-        RentAnswer::Granted(granted) => Ok(*granted),
-        other => Err(surprise(&other)),
+    match market.rent(request, &key).await {
+        Ok(RentAnswer::Granted(granted)) => Ok(*granted),
+        Ok(other) => Err(surprise(&other)),
+        Err(error) => Err(nearest::refused(market, &request.requirements, error).await),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `sublet search`
 
+use super::nearest;
 use super::needs::{Needs, say_assumed};
 use crate::api::Market;
 use crate::failure::Exit;
@@ -7,7 +8,7 @@ use crate::output::{self, Format, Rows};
 use clap::Args;
 use std::process::ExitCode;
 use sublet_model::book::Looked;
-use sublet_wire::api::{MatchView, NearestAnswer, NearestRequest, SearchAnswer, SearchRequest};
+use sublet_wire::api::{MatchView, NearestRequest, SearchAnswer, SearchRequest};
 
 /// Find partitions that fit, and what they cost
 ///
@@ -46,7 +47,7 @@ impl Search {
         if answer.matches.is_empty() {
             // A market that is older than this program has no answer to it.
             match market.nearest(&NearestRequest { requirements }).await {
-                Ok(nearest) => say_nearest(&nearest),
+                Ok(nearest) => nearest::lines(&nearest).iter().for_each(output::say),
                 Err(_) => say_unfit(&answer),
             }
             return Ok(ExitCode::from(Exit::NoMatch as u8));
@@ -87,29 +88,6 @@ fn say_plan(plan: &Looked) {
     output::say(format!("  {parts} parts of the book judged as a whole, {groups} of them looked into"));
     output::say(format!("  {fitting} partitions with columns that fit, of which {classes} kinds were asked about"));
     output::say(format!("  {asked} put to the rule of fit, {admitted} admitted"));
-}
-
-fn say_nearest(nearest: &NearestAnswer) {
-    if nearest.lent == 0 {
-        return output::say("nothing fits: nobody lends a partition at the moment");
-    }
-    output::say(format!("nothing fits of the {} partitions that are lent", nearest.lent));
-    if !nearest.alone.is_empty() {
-        output::say("left out by one reason alone:");
-        nearest.alone.iter().for_each(|count| output::say(format!("  {}", output::unfit_line(count))));
-    }
-    if let Some(at) = nearest.free_at {
-        output::say(format!("one that fits comes free at {at} at the latest"));
-    }
-    if !nearest.changes.is_empty() {
-        output::say("one change is enough, any of these:");
-    }
-    for change in &nearest.changes {
-        match change.to.as_str() {
-            "" => output::say(format!("  leave out {}", change.from)),
-            to => output::say(format!("  {to}, not {}", change.from)),
-        }
-    }
 }
 
 fn say_unfit(answer: &SearchAnswer) {
