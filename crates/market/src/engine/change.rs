@@ -50,7 +50,7 @@ pub enum Change {
     HostDivided { host: HostId, revision: u64, keep: Resources, offer: Option<(OfferId, u32)> },
     /// A session was opened.
     HostSession { host: HostId, session: u64 },
-    /// The first sync of a session came.
+    /// The first sync of a session came; a reset is used up by it.
     HostSessionUsed { host: HostId, session: u64 },
     /// The next session need not name the last one.
     HostSessionReset { host: HostId },

@@ -123,7 +123,7 @@ pub struct Host {
     /// The newest session in which a sync came: what lies between was opened, but the host may
     /// never have learned of it.
     pub used_session: u64,
-    /// Whether the next session may be opened without naming the last one.
+    /// Whether sessions may be opened without naming the last one, until one of them is used.
     pub session_reset: bool,
     /// Barred from new grants.
     pub suspended: bool,

@@ -142,10 +142,10 @@ impl State {
             C::HostDivided { host, revision, keep, offer } => self.edit_host(*host, |row| {
                 (row.division_revision, row.keep, row.offer) = (*revision, *keep, *offer);
             }),
-            C::HostSession { host, session } => self.edit_host(*host, |row| {
-                (row.session, row.session_reset) = (*session, false);
+            C::HostSession { host, session } => self.edit_host(*host, |row| row.session = *session),
+            C::HostSessionUsed { host, session } => self.edit_host(*host, |row| {
+                (row.used_session, row.session_reset) = (*session, false);
             }),
-            C::HostSessionUsed { host, session } => self.edit_host(*host, |row| row.used_session = *session),
             C::HostSessionReset { host } => self.edit_host(*host, |row| row.session_reset = true),
             C::HostSuspended { host, suspended } => self.edit_host(*host, |row| row.suspended = *suspended),
             C::HostForgotten { host, at } => {

@@ -57,7 +57,10 @@ fn only_the_newest_session_is_heard_and_a_copied_key_opens_none() {
     }
     world.call(Command::ResetSession { actor: lender(), host: id(HOST) }).unwrap();
     assert_eq!(open(&mut world, 0), Ok(Outcome::Session(5)));
-    assert_eq!(open(&mut world, 0).unwrap_err().kind, Kind::SessionRefused, "a reset is good for one");
+    assert_eq!(open(&mut world, 0), Ok(Outcome::Session(6)), "the answer that opened session 5 was lost");
+    agent.session = 6;
+    world.sync(&mut agent);
+    assert_eq!(open(&mut world, 0).unwrap_err().kind, Kind::SessionRefused, "a reset is good until it was used");
 }
 
 #[test]
