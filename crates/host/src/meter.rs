@@ -52,6 +52,21 @@ pub fn final_seconds(run: &Run, boot_id: &str, decided_mono_us: i64, exit: Optio
     }
 }
 
+/// What is receipted of a life that is over: no more than until its machine ended, however late
+/// the end could be recorded.
+pub fn last_seconds(run: &Run, exit: Option<&ExitRecord>) -> Seconds {
+    let same = |e: &&ExitRecord| {
+        run.boot_id.as_deref() == Some(e.boot_id.as_str()) && e.generation == run.generation && e.uuid == run.uuid
+    };
+    match (exit.filter(same), run.ready_mono_us) {
+        (Some(exit), Some(ready)) => {
+            let whole = exit.at_monotonic_us.saturating_sub(ready).max(0) / 1_000_000;
+            run.metered.min(Seconds(whole))
+        }
+        _ => run.metered,
+    }
+}
+
 /// When the machine has to stop by itself: the end of its term or of what is paid, on CLOCK_BOOTTIME.
 pub fn stop_at(run: &Run, boot_deadline_us: i64) -> Boottime {
     match (run.ready_boot_us, run.started_boot_us) {

@@ -100,7 +100,7 @@ impl<D: Disk, V: Vmm> Hands<'_, D, V> {
         let receipt = NewReceipt {
             lease: run.lease(),
             generation: run.generation,
-            seconds: run.metered,
+            seconds: meter::last_seconds(run, exit.as_ref()),
             cpu_used_ms: used,
             last: true,
         };
@@ -193,9 +193,12 @@ pub fn take(store: &Store, step: &Step, boot_id: &str, now: &Now, uuid: Uuid) ->
     }
 }
 
+/// Generations whose machines were stopped though that could not be recorded yet.
+pub type Over = BTreeSet<(PartitionId, u64)>;
+
 /// Keeps the meters of what is in use durably. Answers those of which a receipt is due.
-pub fn keep_meters(store: &Store, boot_id: &str, now: &Now) -> Result<Vec<(Run, Seconds)>, StoreError> {
-    let meters = metered(store, boot_id, now)?;
+pub fn keep_meters(store: &Store, boot_id: &str, now: &Now, over: &Over) -> Result<Vec<(Run, Seconds)>, StoreError> {
+    let meters = metered(store, boot_id, now, over)?;
     if !meters.is_empty() {
         store.progress(&meters)?;
     }
@@ -210,8 +213,14 @@ pub fn keep_meters(store: &Store, boot_id: &str, now: &Now) -> Result<Vec<(Run, 
 }
 
 /// A new session begins: what was used until now is receipted, but for what is hardly anything.
-pub fn receipt_session_change(store: &Store, boot_id: &str, now: &Now, key: &SecretKey) -> Result<(), StoreError> {
-    for (run, seconds) in metered(store, boot_id, now)? {
+pub fn receipt_session_change(
+    store: &Store,
+    boot_id: &str,
+    now: &Now,
+    over: &Over,
+    key: &SecretKey,
+) -> Result<(), StoreError> {
+    for (run, seconds) in metered(store, boot_id, now, over)? {
         if seconds < RECEIPT_EVERY {
             continue;
         }
@@ -222,8 +231,9 @@ pub fn receipt_session_change(store: &Store, boot_id: &str, now: &Now, key: &Sec
 }
 
 /// Every life in use, with what its meter shows.
-fn metered(store: &Store, boot_id: &str, now: &Now) -> Result<Vec<(Run, Seconds)>, StoreError> {
-    let ready = store.live_runs()?.into_iter().filter(|run| run.stage == Stage::Ready);
+fn metered(store: &Store, boot_id: &str, now: &Now, over: &Over) -> Result<Vec<(Run, Seconds)>, StoreError> {
+    let is_used = |run: &Run| run.stage == Stage::Ready && !over.contains(&(run.partition, run.generation));
+    let ready = store.live_runs()?.into_iter().filter(is_used);
     Ok(ready
         .map(|run| {
             let seconds = meter::seconds(&run, boot_id, now.mono_us);

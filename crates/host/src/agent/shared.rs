@@ -1,5 +1,6 @@
 //! What the agent's tasks share.
 
+use super::hands::Over;
 use crate::guest_link::GuestLink;
 use crate::images::Cache;
 use crate::meter::{self, Now};
@@ -9,6 +10,7 @@ use crate::store::{Identity, Keys, Run, Stage, Store, StoreError};
 use crate::vmm::{Accelerator, Vmm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use sublet_model::host::Inventory;
@@ -57,6 +59,8 @@ pub struct Slot {
     ended: Mutex<Option<(u64, watch::Sender<Option<String>>)>>,
     /// The generation whose client has a connection open.
     pub present: watch::Sender<Option<u64>>,
+    /// The generation whose machine was stopped though that could not be recorded yet; 0 for none.
+    pub(super) over: AtomicU64,
     /// Whether its worker has looked at it since the agent started.
     pub looked: watch::Sender<bool>,
     pub(super) worker: Mutex<Option<tokio::task::AbortHandle>>,
@@ -210,6 +214,13 @@ impl<V: Vmm> Shared<V> {
     pub(super) fn is_only_job_served(&self, run: &Run) -> bool {
         let key = LeaseKey { lease: run.lease().to_string(), generation: run.generation };
         Self::lock(&self.served).contains(&key)
+    }
+
+    /// Generations whose machines were stopped though that could not be recorded yet: their meters
+    /// stand still.
+    pub(super) fn over(&self) -> Over {
+        let slots = Self::lock(&self.slots);
+        slots.iter().map(|(partition, slot)| (*partition, slot.over.load(Ordering::SeqCst))).collect()
     }
 
     /// A partition's slot, if it has one.

@@ -123,7 +123,8 @@ impl<V: Vmm> SyncLoop<V> {
     async fn receipt_session_change(&self) -> Result<(), StoreError> {
         let (boot_id, now) = (self.shared.boot_id.clone(), Now::read());
         let key = self.shared.keys.identity.clone();
-        self.shared.db(move |store| hands::receipt_session_change(store, &boot_id, &now, &key)).await
+        let over = self.shared.over();
+        self.shared.db(move |store| hands::receipt_session_change(store, &boot_id, &now, &over, &key)).await
     }
 
     async fn request(&self) -> Result<SyncRequest, StoreError> {

@@ -25,7 +25,8 @@ pub async fn meters<V: Vmm>(shared: Arc<Shared<V>>) {
 
 async fn keep<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<(), StoreError> {
     let (boot_id, now) = (shared.boot_id.clone(), Now::read());
-    let due = shared.db(move |store| keep_meters(store, &boot_id, &now)).await?;
+    let over = shared.over();
+    let due = shared.db(move |store| keep_meters(store, &boot_id, &now, &over)).await?;
     for (run, seconds) in due {
         let cpu_used_ms = used(shared, &run).await;
         let (lease, generation) = (run.lease(), run.generation);

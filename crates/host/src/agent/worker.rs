@@ -15,6 +15,7 @@ use crate::vmm::{Boottime, Machine, MachineSpec, Observed, Vmm, VmmError};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use sublet_model::image::ImageManifest;
 use sublet_model::lease::EndReason;
@@ -364,6 +365,7 @@ impl<V: Vmm> Worker<V> {
     async fn end(&mut self, run: &Run, ending: Ending) -> Result<Next, StepError> {
         tracing::info!(partition = %run.partition, reason = ?ending.reason, detail = ending.detail, "ends");
         if let Err(error) = self.hands().end(run, &ending).await {
+            self.slot.over.store(run.generation, Ordering::SeqCst);
             self.unrecorded = Some(ending);
             return Err(error);
         }

@@ -51,6 +51,26 @@ fn an_end_that_was_recorded_counts_from_when_it_was() {
 }
 
 #[test]
+fn the_last_receipt_counts_no_second_in_which_the_machine_was_over() {
+    // Ready at 10 s; the end could be recorded only at 50 s.
+    let run = Run { metered: Seconds(40), ..run(Stage::Ready) };
+    let exit = |at_us: i64, boot: &str| ExitRecord {
+        generation: run.generation,
+        uuid: run.uuid,
+        cause: ExitCause::Deadline,
+        at_monotonic_us: at_us,
+        at_boottime_us: at_us,
+        boot_id: boot.into(),
+        said: String::new(),
+    };
+    assert_eq!(last_seconds(&run, Some(&exit(36 * S + 1, "boot"))), Seconds(26));
+    assert_eq!(last_seconds(&run, Some(&exit(60 * S, "boot"))), Seconds(40), "stopped after the meter was");
+    assert_eq!(last_seconds(&run, Some(&exit(36 * S, "other"))), Seconds(40), "another boot's clock");
+    assert_eq!(last_seconds(&run, Some(&exit(5 * S, "boot"))), Seconds(0));
+    assert_eq!(last_seconds(&run, None), Seconds(40));
+}
+
+#[test]
 fn the_machine_stops_at_the_lesser_end_counted_from_ready() {
     assert_eq!(stop_at(&run(Stage::Ready), 240 * S), Boottime(910 * S));
     let short = Run { term: Seconds(60), ..run(Stage::Ready) };

@@ -155,14 +155,20 @@ impl Store {
     pub fn place(&self, partition: PartitionId, first_uid: u32, is_taken: impl Fn(u32) -> bool) -> Result<Place> {
         const ATTEMPT: &str = "give a partition its place";
         let failed = StoreError::of(ATTEMPT);
-        self.write(ATTEMPT, |t| {
-            let known = t
+        let known = |connection: &rusqlite::Connection| {
+            connection
                 .query_row("select place, uid from places where partition = ?1", [partition.to_string()], |row| {
                     Ok(Place { number: row.get(0)?, uid: row.get(1)? })
                 })
                 .optional()
-                .map_err(&failed)?;
-            if let Some(place) = known {
+                .map_err(StoreError::of(ATTEMPT))
+        };
+        // Found without writing: on a disk that takes no more, machines can still be seen and stopped.
+        if let Some(place) = known(&self.lock())? {
+            return Ok(place);
+        }
+        self.write(ATTEMPT, |t| {
+            if let Some(place) = known(t)? {
                 return Ok(place);
             }
             let (number, highest): (u32, Option<u32>) = t

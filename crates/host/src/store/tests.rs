@@ -271,6 +271,10 @@ fn places_are_given_once_and_to_nobodys_users() {
     assert_eq!((first.number, first.uid), (1, 61_003));
     assert_eq!(place(2), Place { number: 2, uid: 61_004 });
     assert_eq!(place(1), first);
+    // A disk that takes nothing more hides no place: machines can still be seen and stopped.
+    store.forbid_writes(true);
+    assert_eq!(store.place(partition(1), 61_000, |_| false).unwrap(), first);
+    assert!(store.place(partition(3), 61_000, |_| false).is_err());
 }
 
 #[test]
