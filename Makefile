@@ -4,8 +4,10 @@ SHELL := /bin/bash
 GUEST_TARGET := x86_64-unknown-linux-gnu
 GUEST := target/$(GUEST_TARGET)/guest/sublet-guest
 P ?= all
+SEEDS ?= 20000
+FIRST ?= 1000
 
-.PHONY: help setup demo test lint guest program images bench soak clean-images
+.PHONY: help setup demo test lint guest program images bench soak broken clean-images
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -27,6 +29,12 @@ demo: images ## the main job, end to end, on real partitions of this computer
 
 test: setup guest ## every test, with real partitions among them
 	@scripts/test
+
+soak: ## the simulation with more seeds: `make soak SEEDS=20000 FIRST=1000`
+	@SUBLET_SEEDS=$(SEEDS) SUBLET_FIRST=$(FIRST) cargo test --release --locked -p sublet-testing --test simulation whatever -- --nocapture
+
+broken: ## builds that are broken on purpose: the simulation has to catch each
+	@scripts/broken
 
 lint: ## format and clippy
 	@cargo fmt --all --check

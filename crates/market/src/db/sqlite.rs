@@ -56,9 +56,8 @@ impl Sqlite {
         Ok(db)
     }
 
-    /// A database in memory, for tests.
-    #[cfg(test)]
-    pub(crate) fn in_memory() -> Result<Self, DbError> {
+    /// A database that is gone when it is dropped: for tests and simulations.
+    pub fn in_memory() -> Result<Self, DbError> {
         let connection = Connection::open_in_memory().attempt("open a database in memory")?;
         connection.execute_batch(SCHEMA_SQL).attempt("make the tables")?;
         super::create::describe(&connection, Timestamp(0), "TST")?;

@@ -1,0 +1,211 @@
+//! The people, the hosts and the image with which every run begins.
+
+use super::check::{Checked, Violation};
+use super::client::Client;
+use super::computer::{Computer, Effects, Made};
+use super::market::keys;
+use super::time::BEGINNING;
+use super::trouble::Trouble;
+use super::world::{Event, World};
+use sublet_host::store::{Identity, Store};
+use sublet_market::engine::change::Change;
+use sublet_market::engine::command::{Actor, Command};
+use sublet_market::engine::rows::{Account, Member};
+use sublet_model::account::Role;
+use sublet_model::billing::PriceList;
+use sublet_model::host::{Inventory, Tier};
+use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
+use sublet_model::ids::{AccountId, MemberId};
+use sublet_model::image::{Blob, Boot, ImageManifest};
+use sublet_model::offer::Conditions;
+use sublet_model::partition::Profile;
+use sublet_model::resources::Resources;
+use sublet_model::units::{GiB, MiB, Micros, MicrosPerHour, Millicores, Seconds, Timestamp};
+use sublet_wire::sync::{Declared, Division};
+use uuid::Uuid;
+
+const SSH_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDHostHostHostHostHostHostHostHostHostHost host";
+const OPERATOR: u128 = 1;
+const LENDER: u128 = 2;
+const CLIENTS: std::ops::RangeInclusive<u128> = 3..=6;
+/// How many hosts there are.
+pub const HOSTS: usize = 3;
+
+fn id<T: From<Uuid>>(n: u128) -> T {
+    T::from(Uuid::from_u128(n))
+}
+
+fn actor(n: u128, roles: &[Role]) -> Actor {
+    Actor { member: id(n), account: id(n), roles: roles.to_vec() }
+}
+
+/// The market's operator.
+pub fn operator() -> Actor {
+    actor(OPERATOR, &Role::ALL)
+}
+
+fn resources(cpu: i64, memory: i64) -> Resources {
+    Resources { cpu: Millicores(cpu), memory: MiB(memory), disk: GiB(0) }
+}
+
+fn price_list() -> PriceList {
+    PriceList {
+        setup: Micros(100),
+        flat: MicrosPerHour(7),
+        cpu: MicrosPerHour(3_600_001),
+        memory: MicrosPerHour(1_000_003),
+        ..PriceList::default()
+    }
+}
+
+/// What a second costs in micros, times 1000 * 1024 * 3600; and the set-up.
+pub fn prices(of: Resources) -> (i128, i128) {
+    let (cpu, memory) = (i128::from(of.cpu.0), i128::from(of.memory.0));
+    (7 * 1_024_000 + 3_600_001 * cpu * 1024 + 1_000_003 * memory * 1000, 100)
+}
+
+/// On what conditions everything is lent.
+pub fn lending() -> Conditions {
+    Conditions {
+        prices: price_list(),
+        shortest_term_seconds: Seconds(10),
+        longest_term_seconds: Seconds(900),
+        ..Conditions::free()
+    }
+}
+
+fn people() -> Vec<Change> {
+    let roles = |n: u128| match n {
+        OPERATOR => Role::ALL.to_vec(),
+        LENDER => vec![Role::Lender],
+        _ => vec![Role::Client],
+    };
+    let created_at = Timestamp(BEGINNING);
+    let of = |n: u128| {
+        let (account, member): (AccountId, MemberId) = (id(n), id(n));
+        let name = format!("person-{n}");
+        [
+            Change::Account(Account { id: account, name: name.clone(), suspended: false, created_at }),
+            Change::Member(Member { id: member, account, name, roles: roles(n), created_at }),
+        ]
+    };
+    (OPERATOR..=*CLIENTS.end()).flat_map(of).collect()
+}
+
+fn inventory(threads: u16) -> Inventory {
+    Inventory {
+        arch: "x86_64".into(),
+        cpu_model: "simulated".into(),
+        cpu_flags: vec!["sse2".into()],
+        threads,
+        cores: threads,
+        memory: MiB(8192),
+        disk: GiB(100),
+        speed: 1,
+        tier: Tier::Kvm,
+        confined: true,
+        kernel: "6.1".into(),
+        qemu: "10.0".into(),
+    }
+}
+
+fn image() -> ImageManifest {
+    ImageManifest {
+        name: "tiny".into(),
+        os: "tiny".into(),
+        version: "1".into(),
+        arch: "x86_64".into(),
+        boot: Boot::Direct { kernel: Blob { sha256: Sha256Digest::of(b"k"), bytes: 1 }, initrd: None, root: None },
+        command_line: "quiet".into(),
+        guest_channel: "sublet".into(),
+        login_user: "root".into(),
+        minimum_memory: MiB(64),
+        minimum_vcpus: 1,
+        licence: "GPL-2.0".into(),
+        created_at: 1,
+    }
+}
+
+fn division(host: u128, partitions: u128) -> Division {
+    let profile = Profile { min: resources(300, 256), desired: resources(1000, 512), max: resources(3000, 4096) };
+    let declared = |k: u128| Declared {
+        id: id(host * 1000 + k),
+        name: format!("p{k}"),
+        profile,
+        lendable: true,
+        taken_back: None,
+    };
+    Division {
+        revision: 1,
+        keep: resources(1000, 1024),
+        conditions: Some(lending()),
+        partitions: (1..=partitions).map(declared).collect(),
+    }
+}
+
+impl World {
+    /// People, an image, hosts that joined and speak, clients.
+    pub(super) fn set_up(&mut self) -> Checked {
+        self.write(&people())?;
+        self.market_starts()?;
+        let broken = |e: &dyn std::fmt::Display| Violation { what: format!("the beginning: {e}") };
+        let signed = Signed::sign(&image(), &SecretKey::from_seed(&[8; 32])).map_err(|e| broken(&e))?;
+        let depot = "http://127.0.0.1:7402".into();
+        self.word(Command::RegisterImage { actor: operator(), manifest: signed, depot })?;
+        for number in 0..HOSTS {
+            self.add_host(number)?;
+        }
+        for (number, n) in CLIENTS.enumerate() {
+            let random = self.random.fork();
+            self.clients.push(Client::new(number, actor(n, &[Role::Client]), random));
+        }
+        self.at(0, Event::Trouble(Trouble::OperatorLooks));
+        Ok(())
+    }
+
+    fn add_host(&mut self, number: usize) -> Checked {
+        let n = 100 + number as u128;
+        let key = SecretKey::from_seed(&[n as u8; 32]);
+        let inventory = inventory([4, 5, 6][number % 3]);
+        let token = Sha256Digest::of(&n.to_be_bytes());
+        let expires_at = Timestamp(BEGINNING + 3_600_000_000);
+        let lender = actor(LENDER, &[Role::Lender]);
+        self.word(Command::CreateJoinToken { actor: lender, id: id(n), hash: token, uses: 1, expires_at })?;
+        self.word(Command::JoinHost {
+            token,
+            id: id(n),
+            name: format!("host-{number}"),
+            key: key.public(),
+            ssh_host_key: SSH_KEY.into(),
+            inventory: inventory.clone(),
+        })?;
+        let identity = Identity {
+            host: id(n),
+            name: format!("host-{number}"),
+            account: id(LENDER),
+            market: "http://127.0.0.1:1".into(),
+            fingerprint: None,
+            market_key: keys().market.public(),
+            ssh_ca: Vec::new(),
+            session: 0,
+        };
+        let broken = |e: sublet_host::store::StoreError| Violation { what: format!("the beginning: {e}") };
+        let store = Store::in_memory().map_err(broken)?;
+        store.enrol(&identity).map_err(broken)?;
+        store.set_division(&division(n, 2 + number as u128 % 2)).map_err(broken)?;
+        let made = Made { number, key, identity, inventory, store, dir: None };
+        let mut effects = Effects::default();
+        let random = self.random.fork();
+        let mut computer = Computer::new(made, self.now, random, &mut effects);
+        let on = |fault, permille| if self.mood.has(fault) { permille } else { 0 };
+        computer.set_mood(
+            on(super::Fault::AgentKilledMidway, self.mood.midway),
+            self.mood.mute,
+            on(super::Fault::MachineFailed, self.mood.machines),
+        );
+        self.computers.push(computer);
+        self.follow(number, effects);
+        self.with(number, Computer::start_agent);
+        Ok(())
+    }
+}
