@@ -84,11 +84,15 @@ fn colour() -> bool {
 
 /// The first cause that knows an exit code decides.
 fn exit_code(error: &anyhow::Error) -> Exit {
-    let of = |cause: &(dyn std::error::Error + 'static)| {
-        let own = cause.downcast_ref::<Failure>().map(|f| f.exit);
-        own.or_else(|| cause.downcast_ref::<ClientError>().map(of_client))
-    };
-    error.chain().find_map(of).unwrap_or(Exit::Failed)
+    let of = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<ClientError>().map(of_client);
+    let own = own(error).map(|failure| failure.exit);
+    own.or_else(|| error.chain().find_map(of)).unwrap_or(Exit::Failed)
+}
+
+/// Our own failure, whether it is the cause or the words around one: of words around a cause only
+/// the whole error knows the type.
+fn own(error: &anyhow::Error) -> Option<&Failure> {
+    error.downcast_ref().or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
 }
 
 fn of_client(error: &ClientError) -> Exit {
@@ -127,8 +131,7 @@ fn problem(error: &anyhow::Error) -> Option<&Problem> {
 }
 
 fn details(error: &anyhow::Error) -> Vec<String> {
-    let own = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.shown.as_deref());
-    if let Some(shown) = own {
+    if let Some(shown) = own(error).and_then(|failure| failure.shown.as_deref()) {
         // Every character keeps its column, so that what points at one still does.
         return shown.lines().map(|line| line.replace('\t', " ")).collect();
     }
@@ -136,7 +139,7 @@ fn details(error: &anyhow::Error) -> Vec<String> {
 }
 
 fn advice(error: &anyhow::Error) -> Option<String> {
-    let own = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.advice.clone());
+    let own = own(error).and_then(|failure| failure.advice.clone());
     let market = || problem(error).and_then(|p| p.advice.clone());
     own.or_else(market).or_else(|| {
         let client = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>())?;
@@ -192,6 +195,11 @@ mod tests {
         let said = "error: failed to rent: nothing fits\n  2 partitions: in use\nwhat to do: ask for less\n";
         assert_eq!(render(&error, false, false), said);
         assert!(render(&error, true, false).ends_with("request id: req_1\n"));
+        let around = anyhow::Error::from(refused(Kind::NoMatch))
+            .context(Failure::new(Exit::Timeout, "too late").showing("one\ntwo").advise("wait longer"));
+        assert_eq!(exit_code(&around) as u8, 124, "the words around a cause decide");
+        let said = "error: too late: nothing fits\n  one\n  two\nwhat to do: wait longer\n";
+        assert_eq!(render(&around, false, false), said);
         let own = Failure::new(Exit::Failed, "no key\u{1b}[2J").advise("make one");
         assert_eq!(render(&own.into(), false, false), "error: no key\u{fffd}[2J\nwhat to do: make one\n");
     }

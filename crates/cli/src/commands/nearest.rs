@@ -29,9 +29,8 @@ pub fn lines(nearest: &NearestAnswer) -> Vec<String> {
     lines
 }
 
-/// A refusal to rent; where nothing fits, with the nearest deal.
-pub async fn refused(market: &Market, asked: &Requirements, error: ClientError) -> anyhow::Error {
-    let what = "failed to rent";
+/// A refusal of this attempt; where nothing fits, with the nearest deal.
+pub async fn refused(market: &Market, asked: &Requirements, error: ClientError, what: &'static str) -> anyhow::Error {
     // Of several at once, each may fit alone: then no one change of one clause is the answer.
     if error.kind() != Some(Kind::NoMatch) || asked.count.is_some_and(|count| count > 1) {
         return anyhow::Error::from(error).context(what);
@@ -39,7 +38,10 @@ pub async fn refused(market: &Market, asked: &Requirements, error: ClientError) 
     // A market that is older than this program has no answer to it.
     match market.nearest(&NearestRequest { requirements: asked.clone() }).await {
         Ok(nearest) if nearest.fitting == 0 => {
-            let said = Failure::new(Exit::NoMatch, what).showing(lines(&nearest).join("\n"));
+            let mut said = Failure::new(Exit::NoMatch, what).showing(lines(&nearest).join("\n"));
+            if !nearest.changes.is_empty() {
+                said = said.advise("change one of these, and ask again");
+            }
             anyhow::Error::from(error).context(said)
         }
         _ => anyhow::Error::from(error).context(what),

@@ -78,7 +78,7 @@ async fn once(market: &Market, request: &RentRequest) -> anyhow::Result<Granted>
     match market.rent(request, &key).await {
         Ok(RentAnswer::Granted(granted)) => Ok(*granted),
         Ok(other) => Err(surprise(&other)),
-        Err(error) => Err(nearest::refused(market, &request.requirements, error).await),
+        Err(error) => Err(nearest::refused(market, &request.requirements, error, "failed to rent").await),
     }
 }
 
@@ -137,10 +137,11 @@ pub async fn foresee(market: &Market, needs: &Needs, wish: Wish, format: Format)
     let key = ClientKey::of(&market.folder)?;
     let request = request(&key, needs, wish, true)?;
     let id = sublet_wire::new_id::<RequestId>().to_string();
-    match market.rent(&request, &id).await.context("failed to look")? {
-        RentAnswer::Would(would) if format == Format::Json => output::json(&would),
-        RentAnswer::Would(would) => print(&would),
-        other => Err(surprise(&other)),
+    match market.rent(&request, &id).await {
+        Ok(RentAnswer::Would(would)) if format == Format::Json => output::json(&would),
+        Ok(RentAnswer::Would(would)) => print(&would),
+        Ok(other) => Err(surprise(&other)),
+        Err(error) => Err(nearest::refused(market, &request.requirements, error, "failed to look").await),
     }
 }
 
