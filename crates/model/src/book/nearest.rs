@@ -22,7 +22,8 @@ pub struct Nearest {
     /// Of those, how many fit after all.
     pub fitting: usize,
     /// Clauses, each with how many partitions it alone leaves out; those that leave out none are
-    /// not here. What is busy is judged by what it could become if it were free.
+    /// not here. What is busy is judged by what it could become if it were free; what fits on a
+    /// host that was not heard for some seconds counts as busy.
     pub alone: Vec<(Unfit, usize)>,
     /// Partitions that would fit if they were free, the first thousand.
     pub busy: Vec<PartitionId>,

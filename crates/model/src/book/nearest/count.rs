@@ -213,9 +213,12 @@ impl<'a> Tally<'a> {
             only = self.place(clause);
             broken += 1;
         }
-        if broken <= 1 && leaf.free >> at & 1 == 1 && !(self.is_heard)(book.host(number)) {
+        // Whose host was not heard for some seconds is asked of those only that fit otherwise: for
+        // each of the others it would be a look elsewhere in memory, and little would be counted
+        // otherwise.
+        if broken == 0 && !(self.is_heard)(book.host(number)) {
             only = self.place(Unfit::Busy);
-            broken += 1;
+            broken = 1;
         }
         match only {
             None => self.fitting += 1,
@@ -229,8 +232,9 @@ impl<'a> Tally<'a> {
         }
     }
 
+    /// The place of one of the last clauses, which are told of one by one.
     fn place(&self, clause: Unfit) -> Option<usize> {
-        self.clauses.iter().position(|c| *c == clause)
+        self.clauses.iter().rposition(|c| *c == clause)
     }
 
     /// Whether an image comes up in what would be allocated, where that is for the least to say.

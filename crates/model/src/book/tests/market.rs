@@ -160,7 +160,17 @@ impl Market {
         // A computer that shrank has nothing to give.
         let whole = |reach: Resources| if Resources::ZERO.fits(reach) { reach } else { Resources::ZERO };
         let listings = self.listings().into_iter();
-        listings.map(|l| (Listing { reach: Some(whole(of(l))), ..l }, l.reach.is_some())).collect()
+        let is_free = |l: Listing<'_>| self.host_of(l.partition).online && !self.by_id(l.partition).held;
+        listings.map(|l| (Listing { reach: Some(whole(of(l))), ..l }, is_free(l))).collect()
+    }
+
+    /// Whether the host of a partition was heard lately.
+    pub fn is_heard_on(&self, partition: PartitionId) -> bool {
+        !self.host_of(partition).stale
+    }
+
+    fn host_of(&self, id: PartitionId) -> &Host {
+        self.hosts.iter().find(|host| host.partitions.iter().any(|p| p.id == id)).unwrap()
     }
 
     fn by_id(&self, id: PartitionId) -> &Partition {

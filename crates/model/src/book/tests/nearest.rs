@@ -27,11 +27,9 @@ impl Asked<'_> {
         let images: Vec<_> = self.market.images.iter().collect();
         let (needs, _) = self.requirements.resolve().unwrap();
         let all = self.market.listings_if_free().into_iter().map(|(listing, is_free)| {
-            let mut clauses = broken(&listing, &needs, self.client, &images, self.market.now);
-            if !is_free {
-                clauses = clauses.with(Unfit::Busy);
-            }
-            clauses
+            let clauses = broken(&listing, &needs, self.client, &images, self.market.now);
+            let unheard = clauses.is_none() && !self.market.is_heard_on(listing.partition);
+            if is_free && !unheard { clauses } else { clauses.with(Unfit::Busy) }
         });
         let all: Vec<Broken> = all.collect();
         let fitting = all.iter().filter(|b| b.is_none()).count();
