@@ -7,7 +7,7 @@ pub struct Random(u64);
 impl Random {
     /// The stream of a seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed_0f5u64.rotate_left(32))
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x05ee_d0f5_u64.rotate_left(32))
     }
 
     /// A stream of its own, so that what one part draws does not move what another one does.

@@ -347,10 +347,22 @@ impl World {
         self.at(self.now + OPERATOR_EVERY, Event::Trouble(Trouble::OperatorLooks));
         let Some(market) = &self.market else { return };
         let barred: Vec<HostId> = market.state().hosts().filter(|h| h.suspended).map(|h| h.id).collect();
+        // What a copy said may have come late, after it was stopped: its owner is let in again.
+        let locked_out: Vec<HostId> =
+            self.check.stolen.iter().copied().filter(|host| self.is_locked_out(*host)).collect();
+        for host in locked_out {
+            self.failing(|world| world.word(Command::ResetSession { actor: operator(), host }));
+        }
         for host in barred {
             let restore = Command::SuspendHost { actor: operator(), host, suspended: false };
             self.failing(|world| world.word(restore));
         }
+    }
+
+    /// Whether a copy that is stopped spoke last for a host.
+    fn is_locked_out(&self, host: HostId) -> bool {
+        let speaker = self.check.speaker.get(&host).and_then(|number| self.computers.get(*number));
+        speaker.is_some_and(|computer| !computer.original && computer.is_off)
     }
 
     /// From here on nothing goes wrong any more.

@@ -1,5 +1,7 @@
 //! One run: everything under one seed, one event after the other, every check after every step.
 
+mod compare;
+
 use super::check::{Check, Checked, Violation, ensure};
 use super::client::Client;
 use super::computer::{Computer, Effects, Wake};
@@ -34,6 +36,7 @@ const AUDIT_EVERY: At = 60 * SECOND;
 
 /// Something that happens.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "most of them are messages")]
 pub(super) enum Event {
     /// A message arrives at the market, over a link.
     Up { link: usize, number: u64, inbound: Inbound },
@@ -536,82 +539,6 @@ impl World {
         Ok(())
     }
 
-    /// The database holds what was published, and every fact that was acknowledged.
-    fn compare(&mut self) -> Checked {
-        let rows = self.db.rows().map_err(|e| Violation { what: format!("the database can't be read: {e}") })?;
-        ensure(rows == *self.published.tables(), || {
-            format!("I6: what was published is not what the database holds: {}", difference(&rows, &self.published))
-        })?;
-        for client in &self.clients {
-            client.remembered(&rows, |lease| self.terms.get(&lease).copied())?;
-        }
-        for (lease, seq) in &self.acknowledged {
-            let has = rows.leases.get(lease).and_then(|row| row.chain.as_ref()).map_or(0, |end| end.seq);
-            ensure(has >= *seq, || format!("I6: receipt {seq} of {lease} was acknowledged, and {has} is the newest"))?;
-        }
-        for computer in &self.computers {
-            let knows = computer.store.identity().ok().flatten().map_or(0, |identity| identity.session);
-            let has = rows.hosts.get(&computer.host).map_or(0, |row| row.session);
-            ensure(has >= knows, || format!("I6: session {knows} was opened, and {has} is the newest"))?;
-        }
-        Ok(())
-    }
-
-    /// Everything that is too much for every step.
-    fn audit(&mut self) -> Checked {
-        self.check.hosts(&self.computers)?;
-        let Some(market) = &self.market else { return Ok(()) };
-        ensure(market.state().is_consistent(), || "the market's indexes are not what its rows make them".into())?;
-        let engine = market.state().tables() == self.published.tables();
-        ensure(engine, || "a refusal left something behind: the engine knows what was never published".into())?;
-        self.compare()
-    }
-
-    /// Whether everything has reached its end.
-    fn is_at_rest(&self) -> bool {
-        let over =
-            self.check.leases.values().all(|told| matches!(told.state, LeaseState::Ended { .. }) && told.charged);
-        over && self.market.is_some() && self.clients.iter().all(|client| !client.waits()) && self.hosts_are_at_rest()
-    }
-
-    fn hosts_are_at_rest(&self) -> bool {
-        self.computers.iter().filter(|c| c.original && self.dead != Some(c.host)).all(|computer| {
-            let runs = computer.store.live_runs().map_or(0, |runs| runs.len());
-            let receipts = computer.store.unacknowledged(1).map_or(0, |receipts| receipts.len());
-            computer.machines.simulated.traces().is_empty()
-                && runs == 0
-                && (receipts == 0 || self.check.stolen.contains(&computer.host))
-        })
-    }
-
-    /// I12: what has not reached its end.
-    fn unfinished(&self) -> String {
-        let leases = self
-            .check
-            .leases
-            .iter()
-            .filter(|(_, told)| !matches!(told.state, LeaseState::Ended { .. }) || !told.charged);
-        let leases: Vec<String> =
-            leases.map(|(id, told)| format!("{id} is {:?}, charged: {}", told.state, told.charged)).collect();
-        let hosts: Vec<String> = self
-            .computers
-            .iter()
-            .filter(|c| c.original)
-            .map(|c| {
-                let runs = c.store.live_runs().unwrap_or_default();
-                let runs: Vec<String> = runs.iter().map(|r| format!("{} {:?}", r.partition, r.stage)).collect();
-                let receipts = c.store.unacknowledged(10).map_or(0, |receipts| receipts.len());
-                format!(
-                    "computer {}: runs {runs:?}, {receipts} receipts wait, traces {:?}",
-                    c.number,
-                    c.machines.simulated.traces()
-                )
-            })
-            .collect();
-        let waiting: Vec<usize> = self.clients.iter().enumerate().filter(|(_, c)| c.waits()).map(|(n, _)| n).collect();
-        format!("I12: three hours after everything healed: leases {leases:?}; {hosts:?}; clients that wait {waiting:?}")
-    }
-
     /// Writes what everybody starts with, before anything can go wrong.
     pub(super) fn write(&mut self, rows: &[Change]) -> Checked {
         let at = sublet_model::units::Timestamp(super::time::BEGINNING);
@@ -642,27 +569,5 @@ impl World {
         let tables = format!("{:?}", self.published.tables());
         self.trace.note(self.now, &tables);
         self.trace.digest()
-    }
-}
-
-/// The first table that differs.
-fn difference(rows: &sublet_market::engine::state::Tables, published: &State) -> String {
-    let known = published.tables();
-    for (id, lease) in &known.leases {
-        match rows.leases.get(id) {
-            None => return format!("lease {id} ({:?}) is not there", lease.state),
-            Some(row) if row != lease => {
-                return format!("lease {id} is {:?}, published was {:?}", row.state, lease.state);
-            }
-            Some(_) => {}
-        }
-    }
-    let hosts = rows.hosts.iter().zip(&known.hosts).find(|(a, b)| a != b);
-    match hosts {
-        Some(((id, a), (_, b))) => format!(
-            "host {id}: session {} and {}, plan {} and {}",
-            a.session, b.session, a.plan_version, b.plan_version
-        ),
-        None => "another table".into(),
     }
 }
