@@ -4,12 +4,13 @@ use crate::api::Market;
 use crate::failure::{Exit, Failure};
 use crate::output;
 use sublet_model::requirements::Requirements;
-use sublet_wire::api::{NearestAnswer, NearestRequest};
+use sublet_wire::api::{NearestAnswer, NearestRequest, UnfitCount};
 use sublet_wire::client::ClientError;
 use sublet_wire::problem::Kind;
 
-/// As it is said. What would do is written as clauses, ready to be typed.
-pub fn lines(nearest: &NearestAnswer) -> Vec<String> {
+/// As it is said. What would do is written as clauses, ready to be typed. `unfit` is the first
+/// reason of each partition, for where no reason alone leaves one out.
+pub fn lines(nearest: &NearestAnswer, unfit: &[UnfitCount]) -> Vec<String> {
     if nearest.lent == 0 {
         return vec!["nothing fits: nobody lends a partition at the moment".into()];
     }
@@ -17,6 +18,10 @@ pub fn lines(nearest: &NearestAnswer) -> Vec<String> {
     if !nearest.alone.is_empty() {
         lines.push("left out by one reason alone:".into());
         lines.extend(nearest.alone.iter().map(|count| format!("  {}", output::unfit_line(count))));
+    }
+    if nearest.alone.is_empty() && nearest.changes.is_empty() && !unfit.is_empty() {
+        lines.push("each is left out by more than one reason; the first of them:".into());
+        lines.extend(unfit.iter().map(|count| format!("  {}", output::unfit_line(count))));
     }
     lines.extend(nearest.free_at.map(|at| format!("one that fits comes free at {at} at the latest")));
     if !nearest.changes.is_empty() {
@@ -38,7 +43,7 @@ pub async fn refused(market: &Market, asked: &Requirements, error: ClientError, 
     // A market that is older than this program has no answer to it.
     match market.nearest(&NearestRequest { requirements: asked.clone() }).await {
         Ok(nearest) if nearest.fitting == 0 => {
-            let mut said = Failure::new(Exit::NoMatch, what).showing(lines(&nearest).join("\n"));
+            let mut said = Failure::new(Exit::NoMatch, what).showing(lines(&nearest, first_reasons(&error)).join("\n"));
             if !nearest.changes.is_empty() {
                 said = said.advise("change one of these, and ask again");
             }
@@ -48,11 +53,18 @@ pub async fn refused(market: &Market, asked: &Requirements, error: ClientError, 
     }
 }
 
+fn first_reasons(error: &ClientError) -> &[UnfitCount] {
+    match error {
+        ClientError::Problem(problem) => &problem.unfit,
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use sublet_model::book::Unfit;
-    use sublet_wire::api::{NearestChange, UnfitCount};
+    use sublet_wire::api::NearestChange;
 
     #[test]
     fn what_would_do_is_ready_to_be_typed() {
@@ -68,7 +80,7 @@ mod tests {
             changes: vec![change("cpu>=16", "cpu>=4"), change("host=alpha", "")],
         };
         assert_eq!(
-            lines(&nearest),
+            lines(&nearest, &[]),
             [
                 "nothing fits of the 7 partitions that are lent",
                 "left out by one reason alone:",
@@ -76,6 +88,15 @@ mod tests {
                 "one change is enough, any of these:",
                 "  cpu>=4, not cpu>=16",
                 "  leave out host=alpha",
+            ]
+        );
+        let several = NearestAnswer { alone: Vec::new(), changes: Vec::new(), ..nearest };
+        let first = [UnfitCount::new(Unfit::Host, &asked, 7)];
+        assert_eq!(
+            lines(&several, &first)[1..],
+            [
+                "each is left out by more than one reason; the first of them:",
+                "  7 partitions: on another host than asked for",
             ]
         );
     }

@@ -47,7 +47,7 @@ impl Search {
         if answer.matches.is_empty() {
             // A market that is older than this program has no answer to it.
             match market.nearest(&NearestRequest { requirements }).await {
-                Ok(nearest) => nearest::lines(&nearest).iter().for_each(output::say),
+                Ok(nearest) => nearest::lines(&nearest, &answer.unfit).iter().for_each(output::say),
                 Err(_) => say_unfit(&answer),
             }
             return Ok(ExitCode::from(Exit::NoMatch as u8));
