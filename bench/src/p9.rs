@@ -53,12 +53,14 @@ async fn compare(options: &Options, seed: u64, rows: usize, market: Market) -> R
     for n in 0..HOSTS {
         hosts.push(Host::open(&server, &market, n).await?);
     }
-    // Opening sessions was written; what follows must not be.
+    // Opening sessions was written, and the first sync of each; what follows must not be.
+    let (_, mut hosts) = round_of(&server, hosts, HOSTS * 20).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let before = database(dir.path())?;
     let mut runs = Vec::new();
     head(&["round", "syncs/s on one core", "CPU us a sync", "p50 us", "p99 us"]);
     for round in 0..options.number("rounds", 5)? {
-        let (run, back) = round_of(&server, hosts).await?;
+        let (run, back) = round_of(&server, hosts, SYNCS).await?;
         hosts = back;
         row(&[
             (round + 1).to_string(),
@@ -164,8 +166,8 @@ impl Host {
     }
 }
 
-async fn round_of(server: &Server, hosts: Vec<Host>) -> Result<(Run, Vec<Host>)> {
-    let (turns, pid) = (Turns::new(SYNCS), server.pid());
+async fn round_of(server: &Server, hosts: Vec<Host>, syncs: usize) -> Result<(Run, Vec<Host>)> {
+    let (turns, pid) = (Turns::new(syncs), server.pid());
     let (give, mut back) = tokio::sync::mpsc::unbounded_channel();
     let asker = |mut host: Host| {
         let (turns, give) = (turns.clone(), give.clone());
