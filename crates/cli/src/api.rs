@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use sublet_model::ids::LeaseId;
 use sublet_wire::api::{
-    Access, AccessRequest, AccountView, AuditEntry, Extend, HostView, ImageView, LeaseView, MemberView, NewAccount,
-    NearestAnswer, NearestRequest, NewImage, NewJoinToken, NewMember, NewToken, Page, RentAnswer, RentRequest, SearchAnswer, SearchRequest, Statement,
-    Suspension, TokenSecret, WhoAmI,
+    Access, AccessRequest, AccountView, AuditEntry, Extend, HostView, ImageView, LeaseView, MemberView, NearestAnswer,
+    NearestRequest, NewAccount, NewImage, NewJoinToken, NewMember, NewToken, Page, RentAnswer, RentRequest,
+    SearchAnswer, SearchRequest, Statement, Suspension, TokenSecret, WhoAmI,
 };
 use sublet_wire::client::{Client, ClientError};
 

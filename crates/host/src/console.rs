@@ -4,16 +4,8 @@
 use crate::sync::plain;
 
 /// How the lines begin, behind their time stamps, in which Linux says why it can't go on.
-const TELLING: [&str; 8] = [
-    "Kernel panic - ",
-    "BUG: ",
-    "Oops: ",
-    "sysrq: ",
-    "Out of memory: ",
-    "VFS: ",
-    "watchdog: BUG",
-    "kernel BUG at ",
-];
+const TELLING: [&str; 8] =
+    ["Kernel panic - ", "BUG: ", "Oops: ", "sysrq: ", "Out of memory: ", "VFS: ", "watchdog: BUG", "kernel BUG at "];
 /// At most so many of them: the last ones.
 const MOST_LINES: usize = 4;
 

@@ -114,7 +114,8 @@ pub fn evenly(inventory: &Inventory, keep: Resources, count: usize) -> Result<Ve
     }
     let least = Resources { disk: GiB(0), ..Profile::SMALLEST };
     // The others keep their least, so no one can become more than the rest.
-    let others = Resources { cpu: Millicores(least.cpu.0 * (n - 1)), memory: MiB(least.memory.0 * (n - 1)), disk: GiB(0) };
+    let others =
+        Resources { cpu: Millicores(least.cpu.0 * (n - 1)), memory: MiB(least.memory.0 * (n - 1)), disk: GiB(0) };
     let spare = MiB(headroom.0 * n);
     let max = (all - others - Resources { memory: spare, ..Resources::ZERO }).max(desired);
     let profile = Profile { min: least.min(desired), desired, max };
@@ -204,7 +205,8 @@ fn change(store: &Store, which: &Which, act: impl Fn(&mut Declared)) -> Result<D
     {
         return Err(DivisionError::Unknown(unknown.chars().take(64).collect()));
     }
-    let meant = |p: &&mut Declared| matches!(which, Which::All) || matches!(which, Which::Named(n) if n.contains(&p.name));
+    let meant =
+        |p: &&mut Declared| matches!(which, Which::All) || matches!(which, Which::Named(n) if n.contains(&p.name));
     division.partitions.iter_mut().filter(meant).for_each(act);
     division.revision += 1;
     keep(store, division)

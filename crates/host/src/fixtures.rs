@@ -183,7 +183,8 @@ pub fn run(stage: Stage) -> Run {
 /// Partitions 1 to 3 are lent.
 pub fn division() -> sync::Division {
     let profile = Profile { min: size(100, 64), desired: size(500, 256), max: size(2000, 1024) };
-    let declared = |n| sync::Declared { id: partition(n), name: format!("p{n}"), profile, lendable: true, taken_back: None };
+    let declared =
+        |n| sync::Declared { id: partition(n), name: format!("p{n}"), profile, lendable: true, taken_back: None };
     sync::Division {
         revision: 1,
         keep: size(2000, 4096),

@@ -43,7 +43,9 @@ pub enum ImageError {
         reason: String,
     },
     /// The bytes are not the ones that were signed.
-    #[error("the {what} from {depot} is not what was signed: its digest is {got}, not {digest}; nothing of it was kept")]
+    #[error(
+        "the {what} from {depot} is not what was signed: its digest is {got}, not {digest}; nothing of it was kept"
+    )]
     WrongDigest {
         /// Kernel, initrd or root.
         what: &'static str,

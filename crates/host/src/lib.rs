@@ -1,16 +1,18 @@
 //! Logical partition control on the computer of an owner.
 
-pub mod guest_link;
-pub mod ssh;
 pub mod cgroup;
 pub mod console;
 pub mod guard;
+pub mod guest_link;
 pub mod qemu;
+pub mod ssh;
 pub mod vmm;
 
 pub mod agent;
+pub mod check;
 pub mod division;
 pub mod images;
+pub mod inventory;
 pub mod join;
 pub mod meter;
 pub mod partition;
@@ -18,8 +20,6 @@ pub mod reconcile;
 pub mod store;
 pub mod sync;
 pub mod terms;
-pub mod check;
-pub mod inventory;
 
 #[cfg(test)]
 extern crate self as sublet_host;

@@ -174,12 +174,15 @@ pub fn reconcile(plan: &[Wanted], seen: &[Seen], policy: &Policy) -> Vec<Step> {
             return vec![refuse(wanted.partition, "the plan names this partition twice; all of it is refused".into())];
         }
     }
-    let stopped = |steps: &[Step], id| steps.iter().any(|s| matches!(s, Step::Stop { partition, .. } if *partition == id));
+    let stopped =
+        |steps: &[Step], id| steps.iter().any(|s| matches!(s, Step::Stop { partition, .. } if *partition == id));
     for (id, seen) in &seen {
         let unwanted = match unique.get(id) {
             None => true,
-            Some(w) => w.allocation.generation > seen.applied.generation
-                || (w.allocation.generation == seen.applied.generation && w.run.is_none()),
+            Some(w) => {
+                w.allocation.generation > seen.applied.generation
+                    || (w.allocation.generation == seen.applied.generation && w.run.is_none())
+            }
         };
         if unwanted && matches!(seen.life, Life::Held { stopping: false, .. }) && !stopped(&steps, *id) {
             steps.push(Step::Stop { partition: *id, reason: None });
@@ -273,7 +276,8 @@ fn applies(
             if fits {
                 after = tried;
             } else {
-                let why = format!("{} more would be above the {} that is lent here", allocation.resources, policy.lendable);
+                let why =
+                    format!("{} more would be above the {} that is lent here", allocation.resources, policy.lendable);
                 refused.insert(*id, why);
             }
             fits
@@ -314,7 +318,10 @@ fn judge(wanted: &Wanted, seen: Option<&Seen>, policy: &Policy) -> Verdict {
             return Verdict::Refused("a lease holds the partition: its allocation is frozen".into());
         }
         if new.generation == had.generation && new.revision <= had.revision {
-            return Verdict::Refused(format!("revision {} of generation {} is applied already", had.revision, had.generation));
+            return Verdict::Refused(format!(
+                "revision {} of generation {} is applied already",
+                had.revision, had.generation
+            ));
         }
         if held {
             return Verdict::Wait;

@@ -248,11 +248,7 @@ impl Store {
     }
 
     /// One durable change, all of it or nothing.
-    fn write<T>(
-        &self,
-        attempt: &'static str,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>,
-    ) -> Result<T> {
+    fn write<T>(&self, attempt: &'static str, work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>) -> Result<T> {
         let failed = StoreError::of(attempt);
         let mut connection = self.lock();
         let behavior = rusqlite::TransactionBehavior::Immediate;

@@ -1,8 +1,8 @@
 //! What every server of ours bounds: how many connections are open at once, and how long and how
 //! large the head of a request may be. A flood of them takes no more than that.
 
-use axum_server::accept::Accept;
 use axum_server::Server;
+use axum_server::accept::Accept;
 use futures_util::future::BoxFuture;
 use std::io;
 use std::net::SocketAddr;

@@ -79,10 +79,8 @@ impl<D: Disk, V: Vmm> Hands<'_, D, V> {
     /// Records an ending. Where that can't be done the machine is stopped all the same.
     pub async fn end(&self, run: &Run, ending: &Ending) -> Result<(), StepError> {
         let (record, kept) = (run.clone(), ending.clone());
-        let recorded = self
-            .disk
-            .db(move |store| store.stopping(&record, kept.reason, kept.detail.as_deref(), kept.metered))
-            .await;
+        let recorded =
+            self.disk.db(move |store| store.stopping(&record, kept.reason, kept.detail.as_deref(), kept.metered)).await;
         if let Err(error) = recorded {
             let machine = self.machine(run).await?;
             self.vmm.stop(&machine).await?;

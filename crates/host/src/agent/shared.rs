@@ -182,7 +182,9 @@ impl<V: Vmm> Shared<V> {
             },
         };
         let seen = applied.into_iter();
-        Ok(seen.map(|(partition, applied)| Seen { partition, applied, life: life(&partition, applied.generation) }).collect())
+        Ok(seen
+            .map(|(partition, applied)| Seen { partition, applied, life: life(&partition, applied.generation) })
+            .collect())
     }
 
     /// What the meter of a run shows now.

@@ -33,9 +33,8 @@ impl<V: Vmm> Shared<V> {
         let policy = self.policy(&division);
         let steps = plan.map_or_else(|| without_plan(&seen, &policy), |plan| reconcile(plan, &seen, &policy));
         let (boot_id, now) = (self.boot_id.clone(), Now::read());
-        let taken = move |store: &Store| {
-            Ok(carry_out(steps, |step| hands::take(store, step, &boot_id, &now, Uuid::now_v7())))
-        };
+        let taken =
+            move |store: &Store| Ok(carry_out(steps, |step| hands::take(store, step, &boot_id, &now, Uuid::now_v7())));
         let carried = self.db(taken).await?;
         for partition in carried.touched {
             worker::slot(self, partition).wake();

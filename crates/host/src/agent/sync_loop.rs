@@ -60,8 +60,7 @@ struct SyncLoop<V: Vmm> {
 pub async fn run<V: Vmm>(shared: Arc<Shared<V>>, client: Client) {
     let news = shared.news.subscribe();
     let ssh_ca = shared.ssh_ca.borrow().clone();
-    let mut this =
-        SyncLoop { shared, client, news, session: None, plan_version: 0, said: BTreeSet::new(), ssh_ca };
+    let mut this = SyncLoop { shared, client, news, session: None, plan_version: 0, said: BTreeSet::new(), ssh_ca };
     let mut pause = SHORTEST_PAUSE;
     let mut refused_before = false;
     loop {

@@ -17,9 +17,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use sublet_model::ids::PartitionId;
 use sublet_model::image::ImageManifest;
 use sublet_model::lease::EndReason;
-use sublet_model::ids::PartitionId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

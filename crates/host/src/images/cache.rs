@@ -58,7 +58,8 @@ impl Cache {
     /// How many bytes of these blobs are verified.
     pub fn done(&self, boot: &Boot) -> u64 {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = |blob: &Blob| entries.get(&blob.sha256).map_or(0, |e| e.done.load(Ordering::Relaxed)).min(blob.bytes);
+        let done =
+            |blob: &Blob| entries.get(&blob.sha256).map_or(0, |e| e.done.load(Ordering::Relaxed)).min(blob.bytes);
         boot.blobs().into_iter().map(|(_, blob)| done(blob)).sum()
     }
 
@@ -97,7 +98,13 @@ impl Cache {
         Arc::clone(self.entries.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default())
     }
 
-    async fn have(&self, what: &'static str, blob: &Blob, depot: &str, wanted: &[Sha256Digest]) -> Result<(), ImageError> {
+    async fn have(
+        &self,
+        what: &'static str,
+        blob: &Blob,
+        depot: &str,
+        wanted: &[Sha256Digest],
+    ) -> Result<(), ImageError> {
         let entry = self.entry(blob.sha256);
         let mut verified = entry.turn.lock().await;
         let path = self.path(blob.sha256);
@@ -157,9 +164,8 @@ impl Cache {
             }
             let digest = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
             let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let busy = digest.is_some_and(|d| {
-                wanted.contains(&d) || entries.get(&d).is_some_and(|e| e.turn.try_lock().is_err())
-            });
+            let busy = digest
+                .is_some_and(|d| wanted.contains(&d) || entries.get(&d).is_some_and(|e| e.turn.try_lock().is_err()));
             if !busy {
                 // A machine that runs from it has it open: its bytes stay until it ends.
                 fs::remove_file(&path).map_err(disk("remove", &path))?;

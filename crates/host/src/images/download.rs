@@ -163,12 +163,7 @@ impl Growing {
         }
         part.done.store(0, Ordering::Relaxed);
         std::fs::remove_file(part.path).map_err(disk("remove", part.path))?;
-        Err(ImageError::WrongDigest {
-            what: part.what,
-            digest: part.blob.sha256,
-            got,
-            depot: part.depot.to_owned(),
-        })
+        Err(ImageError::WrongDigest { what: part.what, digest: part.blob.sha256, got, depot: part.depot.to_owned() })
     }
 }
 

@@ -63,14 +63,19 @@ async fn depot(blobs: &[(&[u8], Manner)]) -> Depot {
 /// The bytes to send, and whether to send zeros for ever after them.
 fn answer(request: &str, blobs: &BTreeMap<String, (Vec<u8>, Manner)>, broken: &Mutex<bool>) -> (Vec<u8>, bool) {
     let path = request.split(' ').nth(1).unwrap();
-    let from = request.to_lowercase().lines().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
+    let from = request
+        .to_lowercase()
+        .lines()
+        .find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
     let Some((bytes, manner)) = path.strip_prefix("/v1/blobs/sha256/").and_then(|digest| blobs.get(digest)) else {
         return (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(), false);
     };
     let mut bytes = bytes.clone();
     let mut from: usize = from.unwrap_or(0);
     match manner {
-        Manner::Missing => return (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(), false),
+        Manner::Missing => {
+            return (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(), false);
+        }
         Manner::Flipped => bytes[5] ^= 1,
         Manner::NoRanges => from = 0,
         _ => {}

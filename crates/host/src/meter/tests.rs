@@ -80,7 +80,8 @@ fn the_machine_stops_at_the_lesser_end_counted_from_ready() {
 
 #[test]
 fn receipts_are_written_often_but_pile_up_slowly() {
-    let due = |receipted: Option<i64>, metered, waiting| receipt_is_due(receipted.map(Seconds), Seconds(metered), waiting);
+    let due =
+        |receipted: Option<i64>, metered, waiting| receipt_is_due(receipted.map(Seconds), Seconds(metered), waiting);
     assert!(!due(None, 14, 0));
     assert!(due(None, 15, 0));
     assert!(!due(Some(15), 29, 3));

@@ -91,7 +91,10 @@ fn a_life_ends_with_its_term_its_money_or_its_client() {
     assert_eq!(due(&one_shot(Some(50))), Some((170 * S, EndReason::Released)));
     assert_eq!(due(&one_shot(Some(850))), Some((910 * S, EndReason::OutOfFunds)));
     // A lease for several jobs outlives its client.
-    assert_eq!(due(&Run { vanished_boot_us: Some(50 * S), ..run(Stage::Ready) }), Some((910 * S, EndReason::OutOfFunds)));
+    assert_eq!(
+        due(&Run { vanished_boot_us: Some(50 * S), ..run(Stage::Ready) }),
+        Some((910 * S, EndReason::OutOfFunds))
+    );
 
     let at = |s: i64| Look { boot_us: s * S, mono_us: s * S, ..look(true) };
     assert_eq!(ending_by_clock(&one_shot(Some(50)), at(169)), None);

@@ -176,7 +176,11 @@ fn a_hostile_plan_is_refused_with_a_reason() {
         ("another lease", resigned(&|t| t.lease = lease(3, 3), &key), idle_now(1)),
         ("not what the terms say", resigned(&|t| t.resources = size(900, 256), &key), idle_now(1)),
         ("not what the terms say", resigned(&|t| t.vcpus = 2, &key), idle_now(1)),
-        ("not the one of the terms", with(&|run| run.image = wanted_run_of(1, &a1, &manifest(b"evil"), "x").image), idle_now(1)),
+        (
+            "not the one of the terms",
+            with(&|run| run.image = wanted_run_of(1, &a1, &manifest(b"evil"), "x").image),
+            idle_now(1),
+        ),
         ("hostname", with(&|run| run.hostname = "a,file=/etc/passwd".into()), idle_now(1)),
         ("from a second", with(&|run| run.paid_seconds = Seconds(i64::MAX)), idle_now(1)),
         ("from a second", with(&|run| run.term_seconds = Seconds(0)), idle_now(1)),

@@ -101,7 +101,8 @@ impl<D: Door> Work<D> {
         };
         // Told before, so that a job is never started of which the agent does not know.
         self.tell(SessionEvent::Opened { job: job.clone(), only });
-        let served = only.then(|| Served { server: Arc::clone(&self.server), lease: self.tenant.key.clone(), job: job.clone() });
+        let served =
+            only.then(|| Served { server: Arc::clone(&self.server), lease: self.tenant.key.clone(), job: job.clone() });
         let exec = tokio::select! {
             exec = link.exec(&request) => exec,
             reason = ended(&self.tenant) => return Some(End::LeaseOver(reason)),

@@ -69,12 +69,13 @@ fn kept(path: &Path, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> 
     }
     let bytes = make()?;
     let new = PathBuf::from(format!("{}.new", path.display()));
-    let written = File::options().create(true).truncate(true).write(true).mode(0o600).open(&new).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)?;
-        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-    });
+    let written =
+        File::options().create(true).truncate(true).write(true).mode(0o600).open(&new).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&new, path)?;
+            File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+        });
     written.map_err(failed("write"))?;
     Ok(bytes)
 }

@@ -176,13 +176,7 @@ impl Store {
         })
     }
 
-    fn update(
-        &self,
-        attempt: &'static str,
-        run: &Run,
-        set: &str,
-        values: &[&dyn rusqlite::ToSql],
-    ) -> Result<()> {
+    fn update(&self, attempt: &'static str, run: &Run, set: &str, values: &[&dyn rusqlite::ToSql]) -> Result<()> {
         self.write(attempt, |t| update(t, attempt, run, set, values))
     }
 
@@ -200,13 +194,7 @@ impl Store {
     }
 
     /// Records that a life is to end, and where its meter stopped. What was said first stands.
-    pub fn stopping(
-        &self,
-        run: &Run,
-        reason: Option<EndReason>,
-        detail: Option<&str>,
-        metered: Seconds,
-    ) -> Result<()> {
+    pub fn stopping(&self, run: &Run, reason: Option<EndReason>, detail: Option<&str>, metered: Seconds) -> Result<()> {
         let set = "stage = max(stage, 3), reason = case when stage < 3 then ?3 else reason end, \
                    detail = coalesce(detail, ?4), \
                    metered_seconds = case when stage < 3 then max(metered_seconds, ?5) else metered_seconds end";
@@ -241,7 +229,8 @@ impl Store {
         const ATTEMPT: &str = "record the meters";
         self.write(ATTEMPT, |t| {
             meters.iter().try_for_each(|(run, seconds)| {
-                let set = "metered_seconds = case when stage < 3 then max(metered_seconds, ?3) else metered_seconds end";
+                let set =
+                    "metered_seconds = case when stage < 3 then max(metered_seconds, ?3) else metered_seconds end";
                 update(t, ATTEMPT, run, set, &[&seconds.0])
             })
         })

@@ -161,7 +161,9 @@ fn whoever_edits_the_file_by_hand_meets_the_same_rules() {
 fn a_held_partition_is_frozen_and_runs_one_generation() {
     let (_dir, store) = store();
     let has = allocation(1, 0, 1000);
-    let begin = |generation| store.begin(partition(1), generation, &wanted_run(1, &allocation(generation, 0, 1000)), Uuid::now_v7());
+    let begin = |generation| {
+        store.begin(partition(1), generation, &wanted_run(1, &allocation(generation, 0, 1000)), Uuid::now_v7())
+    };
     assert!(rule(begin(1)).contains("newest applied generation"));
     store.apply(partition(1), &has).unwrap();
     assert!(rule(begin(2)).contains("newest applied generation"));
@@ -219,7 +221,13 @@ fn the_first_word_stands() {
 fn receipts_chain_are_kept_until_acknowledged_and_end() {
     let (_dir, store) = store();
     let key = SecretKey::from_seed(&[5; 32]);
-    let new = |seconds, last| NewReceipt { lease: lease(1, 1), generation: 1, seconds: Seconds(seconds), cpu_used_ms: 1, last };
+    let new = |seconds, last| NewReceipt {
+        lease: lease(1, 1),
+        generation: 1,
+        seconds: Seconds(seconds),
+        cpu_used_ms: 1,
+        last,
+    };
     for (seconds, last) in [(15, false), (15, false), (10, false), (30, false), (42, true), (60, false), (60, true)] {
         again(&store).add_receipt(&new(seconds, last), &key).unwrap();
     }
@@ -230,7 +238,8 @@ fn receipts_chain_are_kept_until_acknowledged_and_end() {
         let receipt = signed.verify(&key.public()).unwrap();
         assert_eq!(judge(lease(1, 1), 1, end.as_ref(), &receipt, signed.digest()), Ok(Intake::Next));
         said.push((receipt.seq, receipt.seconds.0, receipt.last));
-        end = Some(ChainEnd { seq: receipt.seq, digest: signed.digest(), seconds: receipt.seconds, last: receipt.last });
+        end =
+            Some(ChainEnd { seq: receipt.seq, digest: signed.digest(), seconds: receipt.seconds, last: receipt.last });
     }
     // Nothing for a meter that stood still, never backwards, nothing after the last.
     assert_eq!(said, [(1, 15, false), (2, 15, false), (3, 30, false), (4, 42, true)].map(|x| x));
@@ -238,7 +247,9 @@ fn receipts_chain_are_kept_until_acknowledged_and_end() {
     assert!(store.lock().execute("delete from receipts", []).is_err(), "kept until acknowledged");
     store.acknowledge(&[Acknowledged { lease: lease(1, 1), seq: 3 }]).unwrap();
     assert_eq!(again(&store).unacknowledged(100).unwrap(), receipts[3..]);
-    store.acknowledge(&[Acknowledged { lease: lease(1, 1), seq: u64::MAX }, Acknowledged { lease: lease(9, 9), seq: 1 }]).unwrap();
+    store
+        .acknowledge(&[Acknowledged { lease: lease(1, 1), seq: u64::MAX }, Acknowledged { lease: lease(9, 9), seq: 1 }])
+        .unwrap();
     assert_eq!(store.unacknowledged(100).unwrap(), []);
     assert_eq!(again(&store).chain_end(lease(1, 1)).unwrap(), end, "the end of the chain stays");
 }

@@ -182,11 +182,8 @@ impl SimulatedVmm {
 }
 
 fn exit(machine: &Machine, cause: ExitCause, now: Option<&Moment>) -> ExitRecord {
-    let clocks = || Moment {
-        mono_us: monotonic_micros(),
-        boot_us: Boottime::now().0,
-        boot_id: boot_id().unwrap_or_default(),
-    };
+    let clocks =
+        || Moment { mono_us: monotonic_micros(), boot_us: Boottime::now().0, boot_id: boot_id().unwrap_or_default() };
     let Moment { mono_us, boot_us, boot_id } = now.cloned().unwrap_or_else(clocks);
     ExitRecord {
         generation: machine.generation,

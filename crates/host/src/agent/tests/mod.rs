@@ -142,9 +142,9 @@ async fn ends_come_by_term_and_money_and_move_when_paid() {
     assert_eq!(reason(world.market.until_gone(1, 1).await.phase), Some(EndReason::Expired));
     assert_eq!(reason(world.market.until_gone(2, 1).await.phase), Some(EndReason::OutOfFunds));
     for n in [1, 2] {
-        let last = world.market.until("the last receipt", |book| {
-            book.receipts.iter().find(|r| r.lease == lease(n, 1) && r.last).cloned()
-        });
+        let last = world
+            .market
+            .until("the last receipt", |book| book.receipts.iter().find(|r| r.lease == lease(n, 1) && r.last).cloned());
         assert_eq!(last.await.seconds, Seconds(1), "not a second past the end");
     }
     let ready = world.store.live_run(partition(3)).unwrap().unwrap();
@@ -191,7 +191,11 @@ async fn a_step_that_fails_is_done_again_whether_it_had_done_its_work_or_not() {
         for after in [false, true] {
             generation += 1;
             let simulated = world.machines.simulated();
-            if after { simulated.fail_after_next(operation) } else { simulated.fail_next(operation) };
+            if after {
+                simulated.fail_after_next(operation)
+            } else {
+                simulated.fail_next(operation)
+            };
             world.market.grant(1, generation, |_| {});
             world.market.until_ready(1, generation).await;
             world.market.release(1);
@@ -316,7 +320,10 @@ async fn a_one_shot_lease_ends_with_its_job_or_without_its_client() {
     door.event(&key(1, 3), SessionEvent::Left { job: "last".into() });
     door.event(&key(1, 3), SessionEvent::Closed { remaining: 0 });
     let observed = world.market.until_gone(1, 3).await;
-    assert_eq!((reason(observed.phase), observed.detail.as_deref()), (Some(EndReason::Released), Some("its job ended")));
+    assert_eq!(
+        (reason(observed.phase), observed.detail.as_deref()),
+        (Some(EndReason::Released), Some("its job ended"))
+    );
 
     // Its client is there and stays: it is not ended.
     world.market.grant(1, 4, one_shot);

@@ -22,7 +22,9 @@ use sublet_model::metering::{ChainEnd, Receipt, judge};
 use sublet_model::partition::{Allocation, Phase};
 use sublet_model::units::{Millicores, Seconds, Timestamp};
 use sublet_wire::problem::{Kind, Problem};
-use sublet_wire::sync::{self, Acknowledged, Challenge, SessionAnswer, SessionRequest, SyncAnswer, SyncRequest, Wanted};
+use sublet_wire::sync::{
+    self, Acknowledged, Challenge, SessionAnswer, SessionRequest, SyncAnswer, SyncRequest, Wanted,
+};
 use sublet_wire::{mac, random_bytes};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};

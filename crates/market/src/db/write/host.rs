@@ -44,11 +44,9 @@ pub(super) fn of_host(db: &Connection, change: &Change) -> Done {
         C::HostSession { host, session } => {
             run(db, "update hosts set session = ?2 where id = ?1", params![text(host), session])
         }
-        C::HostSessionUsed { host, session } => run(
-            db,
-            "update hosts set used_session = ?2, session_reset = 0 where id = ?1",
-            params![text(host), session],
-        ),
+        C::HostSessionUsed { host, session } => {
+            run(db, "update hosts set used_session = ?2, session_reset = 0 where id = ?1", params![text(host), session])
+        }
         C::HostSessionReset { host } => run(db, "update hosts set session_reset = 1 where id = ?1", [text(host)]),
         C::HostSuspended { host, suspended } => {
             run(db, "update hosts set suspended = ?2 where id = ?1", params![text(host), suspended])

@@ -391,7 +391,11 @@ pub fn asking(actor: Actor, ids: &[LeaseId], cpu: i64) -> Rent {
         actor,
         ids: ids.to_vec(),
         name: None,
-        requirements: Requirements { cpu: Some(Millicores(cpu).into()), memory: Some(MiB(512).into()), ..Requirements::default() },
+        requirements: Requirements {
+            cpu: Some(Millicores(cpu).into()),
+            memory: Some(MiB(512).into()),
+            ..Requirements::default()
+        },
         ssh_public_key: SSH_KEY.into(),
         one_shot: false,
         release_after_disconnect: Seconds(120),
