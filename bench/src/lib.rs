@@ -1,6 +1,8 @@
 //! What the comparisons share: one seeded market for all sides, the same questions to each, load,
 //! CPU time, and the table at the end. Nothing here is random: the same seed gives the same bytes.
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 pub mod classad;
 pub mod cpu;
 pub mod data;

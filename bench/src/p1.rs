@@ -1,6 +1,8 @@
 //! P1: searches over HTTP against hand-written PostgreSQL, on the same market, by the same 200
 //! questions, at three sizes.
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::hint::black_box;

@@ -1,6 +1,8 @@
 //! P2: clients that search, rent and give back in a closed loop (80 : 10 : 10), with hosts that say
 //! gone at once; both sides durable. How many pairs of grant and release a second?
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -251,7 +253,7 @@ async fn our_client(ask: Ask, mut http: Http) -> Result<Vec<Pair>> {
         }
         let query = &ask.queries[rng.below(ask.queries.len() as u64) as usize];
         let body = json!({"requirements": query.requirements(), "ssh_public_key": ours::CLIENT_KEY}).to_string();
-        let key = format!("bench-{:016x}{:016x}", rng.next(), ask.salt());
+        let key = format!("bench-{:016x}{:016x}", rng.bits(), ask.salt());
         let asked = Instant::now();
         let (status, answer) = http.ask(&post("/v1/leases", Some(&key), &body)).await?;
         let from = Instant::now();
@@ -289,7 +291,7 @@ async fn peer_client(ask: Ask, peer: Pairs) -> Result<Vec<Pair>> {
             peer.search(query).await?;
         }
         let query = &ask.queries[rng.below(ask.queries.len() as u64) as usize];
-        let lease = Uuid::from_u64_pair(rng.next(), ask.salt());
+        let lease = Uuid::from_u64_pair(rng.bits(), ask.salt());
         let asked = Instant::now();
         let Some((partition, generation)) = peer.grant(query, lease).await? else { continue };
         let from = Instant::now();

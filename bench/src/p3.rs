@@ -1,6 +1,8 @@
 //! P3: requirements against offers, in process: our index and our rule of fit, against the C++ core
 //! of HTCondor's ClassAd, on the same market, by the same questions.
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::hint::black_box;

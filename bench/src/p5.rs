@@ -1,5 +1,7 @@
 //! P5: from request to first output, cold, against bare QEMU with the same kernel and options.
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::io::Read;

@@ -4,6 +4,8 @@
 //! The market holds a sync of which nothing is news until a newer one of the same host comes. So
 //! each host here has two connections that take turns: every sync releases the one before.
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use anyhow::{Context, Result, ensure};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
