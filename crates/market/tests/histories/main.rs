@@ -31,7 +31,7 @@ const HOSTS: u32 = 4;
 const PARTITIONS_A_HOST: usize = 6;
 const KILLS: u32 = 6;
 /// How long a market lives, more or less.
-const LIFE: Duration = Duration::from_millis(2500);
+const LIFE: Duration = Duration::from_millis(1500);
 
 /// Not a test by itself: a market that is served until it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
