@@ -45,6 +45,9 @@ async fn compare(options: &Options, seed: u64) -> Result<()> {
     for rows in options.numbers("rows", &[10_000, 100_000, 1_000_000])? {
         sizes.push(size(options, seed, rows).await?);
     }
+    if options.get("only").is_some() {
+        return Ok(());
+    }
     let last = sizes.last().context("no size")?;
     let ratio = &last["c16"]["ratio"];
     println!("\nratio {ratio} (target >= {TARGET}) at {} partitions, 16 clients", last["rows"]);
@@ -64,32 +67,13 @@ async fn size(options: &Options, seed: u64, rows: usize) -> Result<Value> {
     let nothing = expected.iter().filter(|a| a.is_empty()).count();
     ensure!(nothing == NOTHING, "{nothing} of {QUERIES} questions match nothing");
 
-    let began = Instant::now();
-    let cluster = Cluster::start()?;
-    postgres::load(&cluster, &market).await?;
-    eprintln!("{rows}: PostgreSQL loaded in {:.1} s", began.elapsed().as_secs_f64());
-    let search = Peer::new(cluster.connect().await?).await?;
-    for (n, (query, expected)) in queries.iter().zip(&expected).enumerate() {
-        let found = search.answer(query).await?;
-        ensure!(found == *expected, "question {n}: PostgreSQL answers {found:?}, not {expected:?}: {query:?}");
-    }
     let rounds = options.number("rounds", 5)?;
+    let cluster = match options.get("only") {
+        Some("ours") => None,
+        _ => Some(loaded(rows, &market, &queries, &expected).await?),
+    };
     if options.get("only") == Some("peer") {
-        for c in [1, 16] {
-            let run = peer_run(&cluster, &queries, c).await?;
-            eprintln!(
-                "{rows} c={c}: {:.0}/s, p50 {:.0} us, p99 {:.0} us, cpu {:.0} us",
-                run.rate(),
-                run.permille_us(500),
-                run.permille_us(990),
-                run.cpu_us()
-            );
-        }
-        if let Some(seconds) = options.get("pause") {
-            eprintln!("paused");
-            tokio::time::sleep(Duration::from_secs(seconds.parse()?)).await;
-        }
-        return Ok(json!({}));
+        return peer_alone(options, rows, cluster.as_ref().context("a peer")?, &queries).await;
     }
 
     let dir = ours::copy_of(options, seed, rows, &market)?;
@@ -118,12 +102,53 @@ async fn size(options: &Options, seed: u64, rows: usize) -> Result<Value> {
         let mut all = Vec::new();
         for _ in 0..rounds {
             let ours = ours_run(&server, &requests, c).await?;
-            let peer = peer_run(&cluster, &queries, c).await?;
-            all.push((ours, peer));
+            match &cluster {
+                Some(cluster) => all.push((ours, peer_run(cluster, &queries, c).await?)),
+                None => say(rows, c, &ours),
+            }
         }
-        report[format!("c{c}")] = table(rows, c, &all);
+        if cluster.is_some() {
+            report[format!("c{c}")] = table(rows, c, &all);
+        }
     }
     Ok(report)
+}
+
+/// PostgreSQL with the market in it, once it gave the expected answers.
+async fn loaded(rows: usize, market: &Market, queries: &[Query], expected: &[Vec<Answer>]) -> Result<Cluster> {
+    let began = Instant::now();
+    let cluster = Cluster::start()?;
+    postgres::load(&cluster, market).await?;
+    eprintln!("{rows}: PostgreSQL loaded in {:.1} s", began.elapsed().as_secs_f64());
+    let search = Peer::new(cluster.connect().await?).await?;
+    for (n, (query, expected)) in queries.iter().zip(expected).enumerate() {
+        let found = search.answer(query).await?;
+        ensure!(found == *expected, "question {n}: PostgreSQL answers {found:?}, not {expected:?}: {query:?}");
+    }
+    Ok(cluster)
+}
+
+/// The peer by itself, to look at it closer.
+async fn peer_alone(options: &Options, rows: usize, cluster: &Cluster, queries: &[Query]) -> Result<Value> {
+    for c in [1, 16] {
+        say(rows, c, &peer_run(cluster, queries, c).await?);
+    }
+    if let Some(seconds) = options.get("pause") {
+        eprintln!("paused");
+        tokio::time::sleep(Duration::from_secs(seconds.parse()?)).await;
+    }
+    Ok(json!({}))
+}
+
+/// One run where nothing is compared.
+fn say(rows: usize, c: usize, run: &Run) {
+    eprintln!(
+        "{rows} c={c}: {:.0}/s, p50 {:.0} us, p99 {:.0} us, cpu {:.0} us",
+        run.rate(),
+        run.permille_us(500),
+        run.permille_us(990),
+        run.cpu_us()
+    );
 }
 
 fn table(rows: usize, c: usize, all: &[(Run, Run)]) -> Value {

@@ -11,19 +11,47 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// What each program takes; whatever is left out has its usual value.
+const USAGE: &str = "options:
+  --seed N        of the data set and the questions
+  --rows N[,N]    partitions in the market (p1, p2: several sizes)
+  --rounds N      how often each side is measured
+  --data FOLDER   where filled databases are kept (target/bench/data)
+  --out FILE      where the JSON goes (target/bench/<program>.json)
+  --only ours     one side alone, nothing compared and nothing written (p1; also: --only peer)
+bench/README.md says what is measured.";
+
 /// Options of the form `--name value`.
 #[derive(Debug, Clone, Default)]
 pub struct Options(Vec<(String, String)>);
 
 impl Options {
-    /// Reads them.
-    pub fn read(mut args: impl Iterator<Item = String>) -> Result<Self> {
+    /// Reads them. Who asks for help, or says what can't be read, gets the usage and no more.
+    pub fn read(args: impl Iterator<Item = String>) -> Result<Self> {
+        match Self::parsed(args) {
+            Ok(Some(options)) => Ok(options),
+            Ok(None) => {
+                println!("{USAGE}");
+                std::process::exit(0)
+            }
+            Err(error) => {
+                eprintln!("{error}\n{USAGE}");
+                std::process::exit(2)
+            }
+        }
+    }
+
+    /// None: help was asked for.
+    fn parsed(mut args: impl Iterator<Item = String>) -> Result<Option<Self>> {
         let mut all = Vec::new();
         while let Some(flag) = args.next() {
+            if ["--help", "-h", "help"].contains(&flag.as_str()) {
+                return Ok(None);
+            }
             let name = flag.strip_prefix("--").with_context(|| format!("{flag} is no option"))?;
             all.push((name.to_string(), args.next().with_context(|| format!("{flag} needs a value"))?));
         }
-        Ok(Self(all))
+        Ok(Some(Self(all)))
     }
 
     /// The value of one.
@@ -66,4 +94,25 @@ pub fn write(path: &Path, report: &Value) -> Result<()> {
         std::fs::create_dir_all(folder)?;
     }
     std::fs::write(path, serde_json::to_string_pretty(report)?).with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Option<Options>> {
+        Options::parsed(words.iter().map(ToString::to_string))
+    }
+
+    #[test]
+    fn options_have_values_and_help_has_none() {
+        let options = parsed(&["--rows", "1,2", "--rows", "3"]).unwrap().unwrap();
+        assert_eq!(options.numbers("rows", &[]).unwrap(), [3], "the last one counts");
+        assert_eq!(options.number("rounds", 5).unwrap(), 5);
+        assert!(parsed(&["--rows", "1", "--help"]).unwrap().is_none());
+        assert!(parsed(&["-h"]).unwrap().is_none());
+        for bad in [&["--rows"][..], &["rows", "1"]] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
 }
