@@ -28,6 +28,8 @@ pub struct PriceList {
 /// Millicores in a core times MiB in a GiB: makes every hourly rate a whole number.
 const RATE_SCALE: i128 = 1000 * 1024;
 const SECONDS_AN_HOUR: i128 = 3600;
+/// How many parts a micro has: a price an hour, times an amount, times seconds, is a whole number of them.
+pub const PARTS_A_MICRO: i128 = RATE_SCALE * SECONDS_AN_HOUR;
 
 impl PriceList {
     /// Whether every price is between zero and what is accepted.
@@ -38,13 +40,21 @@ impl PriceList {
             && (Seconds::ZERO..=Seconds::MAX).contains(&self.shortest_charge_seconds)
     }
 
+    /// What is charged by the hour for `resources`: each dimension with its price, its amount, and
+    /// how many parts an hour's price times the amount has in a second.
+    pub fn rates(&self, resources: Resources) -> [Rate; 4] {
+        let rate = |what, price, amount, scale| Rate { what, price, amount, scale };
+        [
+            rate("flat", self.flat, 1, RATE_SCALE),
+            rate("cpu", self.cpu, resources.cpu.0, RATE_SCALE / 1000),
+            rate("memory", self.memory, resources.memory.0, RATE_SCALE / 1024),
+            rate("disk", self.disk, resources.disk.0, RATE_SCALE),
+        ]
+    }
+
     /// What `resources` cost an hour, in micros times `RATE_SCALE`. Exact.
     fn scaled_rate(&self, resources: Resources) -> i128 {
-        let product = |price: MicrosPerHour, amount: i64, scale: i128| i128::from(price.0) * i128::from(amount) * scale;
-        product(self.flat, 1, RATE_SCALE)
-            + product(self.cpu, resources.cpu.0, RATE_SCALE / 1000)
-            + product(self.memory, resources.memory.0, RATE_SCALE / 1024)
-            + product(self.disk, resources.disk.0, RATE_SCALE)
+        self.rates(resources).iter().map(Rate::parts_a_second).sum()
     }
 
     /// What `resources` cost an hour, rounded half to even. For people and for ceilings; bills
@@ -61,8 +71,27 @@ impl PriceList {
     }
 }
 
+/// One dimension of a price list, applied to an amount.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// `flat`, `cpu`, `memory` or `disk`.
+    pub what: &'static str,
+    /// For an hour of one unit.
+    pub price: MicrosPerHour,
+    /// In the dimension's own unit: 1, millicores, MiB, GiB.
+    pub amount: i64,
+    scale: i128,
+}
+
+impl Rate {
+    /// What one second costs, in parts of a micro. Exact.
+    pub fn parts_a_second(&self) -> i128 {
+        i128::from(self.price.0) * i128::from(self.amount) * self.scale
+    }
+}
+
 /// Rounds `n / d` to the nearest whole number, a half to the even one; saturates at the ends of i64.
-fn round_half_even(n: i128, d: i128) -> i64 {
+pub(crate) fn round_half_even(n: i128, d: i128) -> i64 {
     // Nearly every amount is short enough for a division many times as fast.
     let (whole, rest) = match (i64::try_from(n), i64::try_from(d)) {
         (Ok(n), Ok(d)) => (i128::from(n.div_euclid(d)), i128::from(n.rem_euclid(d))),
@@ -148,20 +177,63 @@ pub struct Charge {
 /// a moment to arrive, and so does the news that the lease stops.
 pub const OBSERVATION_SLACK: Seconds = Seconds(10);
 
+/// What decided how many seconds are billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// The guest never was ready, or nothing was receipted.
+    NeverRan,
+    /// What the host receipted.
+    Receipts,
+    /// The longest time that the lease may run.
+    Term,
+    /// What was paid for.
+    Paid,
+    /// The offer closed.
+    Window,
+    /// The time from grant to stop, by the market's own clock.
+    Clock,
+    /// The shortest charge.
+    Shortest,
+}
+
+/// How many seconds are billed, and why so many: what was receipted, within the term, what was
+/// `paid` for and the offer's hours, and plausible by the market's clock.
+pub fn billed(terms: &Terms, receipted: Option<Seconds>, seen: Observation, paid: Seconds) -> (Seconds, Bound) {
+    let Some(receipted) = receipted.filter(|r| seen.ready_at.is_some() || *r > Seconds::ZERO) else {
+        // No receipt, no bill. And a host that never came to ready may still send a last one, over nothing.
+        return (Seconds::ZERO, Bound::NeverRan);
+    };
+    // Ready may be heard late, never early: before the grant nothing can have run.
+    let since_grant = |at: Timestamp| at.since(seen.granted_at).max(Seconds::ZERO);
+    let bounds = [
+        (seen.term_seconds, Bound::Term),
+        (paid, Bound::Paid),
+        (terms.until.map_or(Seconds(i64::MAX), since_grant), Bound::Window),
+        (since_grant(seen.stopped_at) + OBSERVATION_SLACK, Bound::Clock),
+    ];
+    let used = bounds.into_iter().fold(
+        (receipted, Bound::Receipts),
+        |least, bound| {
+            if bound.0 < least.0 { bound } else { least }
+        },
+    );
+    let shortest = terms.prices.shortest_charge_seconds.min(seen.term_seconds).min(paid);
+    if shortest > used.0 { (shortest, Bound::Shortest) } else { used }
+}
+
 /// The bill: a pure function of what was agreed, what was receipted and what was seen. A guest
 /// that never was ready costs nothing, set-up included.
 pub fn settle(terms: &Terms, receipted: Option<Seconds>, seen: Observation) -> Charge {
-    let receipted_seconds = receipted.unwrap_or(Seconds::ZERO);
-    // Ready may be heard late, never early: before the grant nothing can have run.
-    let plausible = Seconds(seen.stopped_at.since(seen.granted_at).0.max(0)) + OBSERVATION_SLACK;
-    let used = receipted_seconds.min(seen.term_seconds).min(plausible);
-    // No receipt, no bill. And a host that never came to ready may still send a last one, over nothing.
-    let was_ready = receipted.is_some() && (seen.ready_at.is_some() || receipted_seconds > Seconds::ZERO);
-    let billed_seconds =
-        if was_ready { used.max(terms.prices.shortest_charge_seconds.min(seen.term_seconds)) } else { Seconds::ZERO };
-    let total = if was_ready { terms.prices.total(terms.resources, billed_seconds) } else { Micros::ZERO };
-    let setup = if was_ready { terms.prices.setup } else { Micros::ZERO };
-    Charge { receipted_seconds, billed_seconds, hourly: terms.prices.hourly(terms.resources), setup, total }
+    let (billed_seconds, because) = billed(terms, receipted, seen, seen.term_seconds);
+    let ran = because != Bound::NeverRan;
+    Charge {
+        receipted_seconds: receipted.unwrap_or(Seconds::ZERO),
+        billed_seconds,
+        hourly: terms.prices.hourly(terms.resources),
+        setup: if ran { terms.prices.setup } else { Micros::ZERO },
+        total: if ran { terms.prices.total(terms.resources, billed_seconds) } else { Micros::ZERO },
+    }
 }
 
 #[cfg(test)]
@@ -227,6 +299,23 @@ mod tests {
         }
         // Whether ready was heard or not: what was receipted was used.
         assert_eq!(settle(&t, Some(Seconds(5)), never).total, Micros(100 + 30));
+    }
+
+    #[test]
+    fn what_limits_a_bill_is_named() {
+        let t = terms(prices());
+        let because = |receipted, stopped, paid| billed(&t, Some(Seconds(receipted)), seen(stopped), Seconds(paid));
+        assert_eq!(because(100, 200, 3600), (Seconds(100), Bound::Receipts));
+        assert_eq!(because(5000, 9000, 3600), (Seconds(3600), Bound::Term));
+        assert_eq!(because(5000, 9000, 900), (Seconds(900), Bound::Paid));
+        assert_eq!(because(3000, 100, 3600), (Seconds(110), Bound::Clock));
+        let closes = Terms { until: Some(Timestamp(50_000_000)), ..terms(prices()) };
+        assert_eq!(billed(&closes, Some(Seconds(90)), seen(100), Seconds(3600)), (Seconds(50), Bound::Window));
+        let least = Terms { prices: PriceList { shortest_charge_seconds: Seconds(60), ..prices() }, ..terms(prices()) };
+        assert_eq!(billed(&least, Some(Seconds(1)), seen(5), Seconds(3600)), (Seconds(60), Bound::Shortest));
+        assert_eq!(billed(&least, Some(Seconds(1)), seen(5), Seconds(30)), (Seconds(30), Bound::Shortest));
+        let never = Observation { ready_at: None, ..seen(5) };
+        assert_eq!(billed(&least, Some(Seconds(0)), never, Seconds(30)), (Seconds(0), Bound::NeverRan));
     }
 
     #[test]

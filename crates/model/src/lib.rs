@@ -10,6 +10,7 @@ pub mod identity;
 pub mod ids;
 pub mod image;
 pub mod lease;
+pub mod ledger;
 pub mod metering;
 pub mod offer;
 pub mod partition;
