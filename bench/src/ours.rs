@@ -130,7 +130,10 @@ pub fn fill(dir: &Path, market: &Market) -> Result<()> {
         put(Change::Partition(partition_row(n, partition, host, &keys)))?;
         if partition.held.is_some() {
             let lease = lease(n, partition, host, &keys)?;
-            let timeline = Timeline { ready_at: Some(LISTED), ..lease.timeline.clone() };
+            // All that a host sees of it is known: its first sync brings no news.
+            let happened = Some(LISTED);
+            let timeline =
+                Timeline { fetched_at: happened, booted_at: happened, ready_at: happened, ..lease.timeline.clone() };
             let state = LeaseState::Active { ready_at: LISTED, silent_since: None };
             let id = lease.id;
             put(Change::Lease(Arc::new(lease)))?;
