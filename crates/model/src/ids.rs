@@ -10,6 +10,20 @@ use uuid::Uuid;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const DIGITS: usize = 26;
+/// Room for any id: the longest prefix, the underscore, the digits.
+const LONGEST: usize = 8 + 1 + DIGITS;
+/// The value of each letter; 32 and above: it is none.
+const VALUES: [u8; 256] = values();
+
+const fn values() -> [u8; 256] {
+    let mut values = [u8::MAX; 256];
+    let mut at = 0;
+    while at < ALPHABET.len() {
+        values[ALPHABET[at] as usize] = at as u8;
+        at += 1;
+    }
+    values
+}
 
 /// Why a text is not an id of the kind asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,15 +34,18 @@ pub struct InvalidId {
     article: &'static str,
 }
 
-fn encode(prefix: &str, id: Uuid, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut text = [0u8; DIGITS];
+/// Writes an id into `room`, as text.
+fn encode<'r>(prefix: &str, id: Uuid, room: &'r mut [u8; LONGEST]) -> &'r str {
+    let end = prefix.len() + 1 + DIGITS;
+    room[..prefix.len()].copy_from_slice(prefix.as_bytes());
+    room[prefix.len()] = b'_';
     let mut rest = id.as_u128();
-    for slot in text.iter_mut().rev() {
+    for slot in room[prefix.len() + 1..end].iter_mut().rev() {
         *slot = ALPHABET[(rest & 31) as usize];
         rest >>= 5;
     }
-    let text = std::str::from_utf8(&text).map_err(|_| fmt::Error)?;
-    write!(f, "{prefix}_{text}")
+    // Nothing but ASCII was put there.
+    std::str::from_utf8(&room[..end]).unwrap_or_default()
 }
 
 fn decode(prefix: &str, text: &str) -> Option<Uuid> {
@@ -40,8 +57,8 @@ fn decode(prefix: &str, text: &str) -> Option<Uuid> {
     digits
         .iter()
         .try_fold(0u128, |sum, digit| {
-            let value = ALPHABET.iter().position(|letter| letter == digit)?;
-            Some(sum << 5 | value as u128)
+            let value = VALUES[usize::from(*digit)];
+            (value < 32).then_some(sum << 5 | u128::from(value))
         })
         .map(Uuid::from_u128)
 }
@@ -70,13 +87,13 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                encode($prefix, self.0, f)
+                f.write_str(encode($prefix, self.0, &mut [0; LONGEST]))
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                encode($prefix, self.0, f)
+                f.write_str(encode($prefix, self.0, &mut [0; LONGEST]))
             }
         }
 
@@ -95,7 +112,7 @@ macro_rules! ids {
 
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
+                s.serialize_str(encode($prefix, self.0, &mut [0; LONGEST]))
             }
         }
 

@@ -3,6 +3,7 @@
 
 use crate::http::problem::shortened;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -12,9 +13,19 @@ pub const DEEPEST: usize = 64;
 /// How many entries one array or object may have: more than any list that is taken.
 const MOST_ENTRIES: usize = 4096;
 
+/// Up to how many keys of one object are compared one by one: it is faster than a table for so few.
+const FEW_KEYS: usize = 32;
+
 /// Reads a whole body.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     check(body)?;
+    // Where in the body something is wrong is asked only once something is: following it costs as
+    // much as reading does.
+    serde_json::from_slice(body).or_else(|_| explained(body))
+}
+
+/// The same, with an error that names the field.
+fn explained<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -115,16 +126,61 @@ impl<'de> Visitor<'de> for Sound {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let inner = self.deeper()?;
-        let mut keys = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
+        let mut keys = Keys::default();
+        while let Some(Key(key)) = map.next_key()? {
             no_nul(&key)?;
             map.next_value_seed(inner)?;
-            if let Some(twice) = keys.replace(key) {
+            if let Some(twice) = keys.add(key) {
                 return Err(A::Error::custom(format_args!("the key {:?} stands there twice", shortened(&twice))));
             }
-            few_enough(keys.len())?;
+            few_enough(keys.count)?;
         }
         Ok(())
+    }
+}
+
+/// A key, as it stands in the body wherever it has no escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> serde::Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.into())))
+            }
+        }
+        d.deserialize_str(Text)
+    }
+}
+
+/// The keys of one object so far.
+#[derive(Default)]
+struct Keys<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+    count: usize,
+}
+
+impl<'de> Keys<'de> {
+    /// One more; given back if it was there already.
+    fn add(&mut self, key: Cow<'de, str>) -> Option<Cow<'de, str>> {
+        self.count += 1;
+        if self.few.contains(&key) {
+            return Some(key);
+        }
+        if self.few.len() < FEW_KEYS {
+            self.few.push(key);
+            return None;
+        }
+        self.many.replace(key)
     }
 }
 
@@ -155,6 +211,24 @@ mod tests {
     fn sound_bodies_are_read() {
         let read = read::<Thing>(br#" {"name":"a \" b","amount":-9223372036854775808,"labels":{"x":"y"}} "#).unwrap();
         assert_eq!((read.name.as_str(), read.amount, read.labels.len()), ("a \" b", i64::MIN, 1));
+    }
+
+    #[test]
+    fn a_key_that_stands_there_twice_is_found_however_many_there_are_and_however_it_is_spelt() {
+        let with = |keys: &[String]| {
+            let labels: Vec<String> = keys.iter().map(|key| format!(r#""{key}":"""#)).collect();
+            read::<Thing>(format!(r#"{{"name":"a","labels":{{{}}}}}"#, labels.join(",")).as_bytes())
+        };
+        for count in [1, FEW_KEYS - 1, FEW_KEYS, FEW_KEYS + 1, 200] {
+            let mut keys: Vec<String> = (0..count).map(|n| format!("k{n:03}")).collect();
+            assert_eq!(with(&keys).unwrap().labels.len(), count);
+            for twice in [0, count / 2, count - 1] {
+                // The same key with its first letter escaped.
+                keys.push(format!("\\u006b{twice:03}"));
+                assert!(with(&keys).unwrap_err().contains("stands there twice"), "{count} {twice}");
+                keys.pop();
+            }
+        }
     }
 
     #[test]

@@ -11,16 +11,20 @@ use crate::http::{App, views};
 use axum::Json;
 use axum::extract::State as Shared;
 use std::sync::Arc;
-use sublet_model::book::{Change, Listing, Match, Search, Unfit};
+use sublet_model::book::{Change, Search, Unfit};
 use sublet_model::offer::Audience;
 use sublet_model::requirements::Resolved;
 use sublet_model::units::Timestamp;
 use sublet_wire::api::{
-    MatchView, NearestAnswer, NearestChange, NearestRequest, OfferView, Page, SearchAnswer, SearchRequest, UnfitCount,
+    NearestAnswer, NearestChange, NearestRequest, OfferView, Page, SearchAnswer, SearchRequest, UnfitCount,
 };
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+mod shown;
+
+use shown::Written;
 
 /// Matches shown if nobody says how many.
 const USUAL: u32 = 20;
@@ -64,14 +68,14 @@ async fn offers(
     post, path = "/v1/search", tag = "search",
     request_body = SearchRequest, responses((status = 200, body = SearchAnswer))
 )]
-async fn search(Shared(app): Shared<Arc<App>>, asked: Asked<SearchRequest>) -> Result<Json<SearchAnswer>, Fault> {
+async fn search(Shared(app): Shared<Arc<App>>, asked: Asked<SearchRequest>) -> Result<Written, Fault> {
     decide(&asked.actor, Action::Browse, Object::MARKET)?;
     let limit = asked.body.limit.unwrap_or(USUAL);
     if !(1..=MOST).contains(&limit) {
         return Err(Fault::invalid(format!("limit: {limit} is not from 1 to {MOST}")));
     }
     let now = app.now();
-    app.read(|state| answer(state, &asked.actor, &asked.body, limit as usize, now)).map(Json)
+    app.read(|state| answer(state, &asked.actor, &asked.body, limit as usize, now))
 }
 
 fn answer(
@@ -80,17 +84,18 @@ fn answer(
     request: &SearchRequest,
     limit: usize,
     now: Timestamp,
-) -> Result<SearchAnswer, Fault> {
+) -> Result<Written, Fault> {
     let (needs, assumed) = request.requirements.resolve().map_err(|e| Fault::invalid(format!("requirements.{e}")))?;
     let (_, manifests) = listing::images(state);
     let search = Search { needs: &needs, client: actor.account, images: &manifests, now };
     let found = listing::find(state, &search, limit);
-    let matches: Vec<_> = found.matches.iter().filter_map(|hit| shown(state, hit, &search)).collect();
+    let references = shown::references(&found.matches, &search);
+    let matches: Vec<_> = found.matches.iter().filter_map(|hit| shown::hit(state, hit, &references, &search)).collect();
     let count = |(reason, partitions)| UnfitCount::new(reason, &needs.asked, partitions);
     let unfit = if matches.is_empty() { listing::unfit(state, &search) } else { Vec::new() };
     let asked = needs.asked.to_string();
     let plan = request.plan.then_some(found.looked);
-    Ok(SearchAnswer { matches, asked, assumed, unfit: unfit.into_iter().map(count).collect(), plan })
+    shown::Answer { matches, asked, assumed, unfit: unfit.into_iter().map(count).collect(), plan }.written()
 }
 
 /// Says what is near where nothing fits: which clause alone leaves out how many partitions, and the
@@ -130,23 +135,4 @@ fn near(state: &State, actor: &Actor, needs: &Resolved, now: Timestamp) -> Neare
         free_at: ends.min(),
         changes: nearest.changes.into_iter().map(change).collect(),
     }
-}
-
-fn shown(state: &State, (hit, listing): &(Match, Listing<'_>), search: &Search<'_>) -> Option<MatchView> {
-    Some(MatchView {
-        partition: hit.partition,
-        partition_name: state.partition(hit.partition)?.name.clone(),
-        host: listing.host_name.into(),
-        tier: listing.inventory.tier,
-        cpu_model: format!("{} {}", listing.inventory.arch, listing.inventory.cpu_model),
-        resources: hit.resources,
-        vcpus: hit.vcpus,
-        image: search.images.get(hit.image)?.reference(),
-        hourly: hit.hourly,
-        total: hit.total,
-        term: search.needs.term,
-        until: hit.until,
-        prices: listing.offer.conditions.prices,
-        reliability_permille: listing.reliability_permille,
-    })
 }

@@ -180,7 +180,10 @@ async fn take_in(
         hold(app, host, knows, proven).await;
         app.sessions.check_session(host, session)?;
         // What came in between is told now; whatever the host saw was taken in before.
-        if let Some(plan) = app.handle.plan(host) {
+        let newest = app.read(|state| state.host(host).map(|row| row.plan_version));
+        if newest != Some(answer.plan_version)
+            && let Some(plan) = app.handle.plan(host)
+        {
             (answer.plan_version, answer.plan) = (plan.version, plan.wanted);
         }
         answer.market_time = app.now();

@@ -4,15 +4,16 @@ use super::amounts::{Amount, Permille};
 use super::names::{Property, is_known_trait};
 use super::syntax::is_bare;
 use crate::requirements::{Bounds, Choice, OrderKey, Requirements};
-use std::fmt::{self, Display, Formatter};
+use std::collections::BTreeSet;
+use std::fmt::{self, Display, Formatter, Write};
 
 impl Display for Requirements {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut clauses = Vec::new();
-        bounds(&mut clauses, "cpu", self.cpu);
-        bounds(&mut clauses, "memory", self.memory);
-        bounds(&mut clauses, "disk", self.disk);
-        bounds(&mut clauses, "vcpus", self.vcpus);
+        let mut clauses = Clauses { f, is_first: true };
+        clauses.bounds("cpu", self.cpu)?;
+        clauses.bounds("memory", self.memory)?;
+        clauses.bounds("disk", self.disk)?;
+        clauses.bounds("vcpus", self.vcpus)?;
         let choices = [
             ("os", &self.os),
             ("image", &self.image),
@@ -20,76 +21,133 @@ impl Display for Requirements {
             ("cpu_model", &self.cpu_model),
             ("host", &self.host),
         ];
-        for (name, choice) in choices {
-            clauses.extend(choice.as_ref().map(|choice| chosen(name, choice)));
+        choices.into_iter().try_for_each(|(name, choice)| clauses.chosen(&name, choice.as_ref()))?;
+        self.labels.iter().try_for_each(|(key, choice)| clauses.chosen(&Label(key), Some(choice)))?;
+        self.traits.iter().try_for_each(|name| clauses.named_trait(name, true))?;
+        self.without_traits.iter().try_for_each(|name| clauses.named_trait(name, false))?;
+        clauses.value("tier=", self.tier)?;
+        clauses.value("emulated=", self.emulated.map(|yes| if yes { "yes" } else { "no" }))?;
+        clauses.value("speed>=", self.speed_at_least)?;
+        clauses.value("reliability>=", self.reliability_permille_at_least.map(Permille))?;
+        clauses.value("price<=", self.price_at_most)?;
+        clauses.value("total<=", self.total_at_most)?;
+        clauses.value("term=", self.term_seconds)?;
+        clauses.value("count=", self.count)?;
+        clauses.order(&self.order)
+    }
+}
+
+/// Clauses, written one after the other with a space between them.
+struct Clauses<'f, 'g> {
+    f: &'f mut Formatter<'g>,
+    is_first: bool,
+}
+
+impl Clauses<'_, '_> {
+    fn clause(&mut self, clause: fmt::Arguments<'_>) -> fmt::Result {
+        if !std::mem::take(&mut self.is_first) {
+            self.f.write_str(" ")?;
         }
-        clauses.extend(self.labels.iter().map(|(key, choice)| chosen(&label(key), choice)));
-        clauses.extend(self.traits.iter().map(|name| named_trait(name, true)));
-        clauses.extend(self.without_traits.iter().map(|name| named_trait(name, false)));
-        clauses.extend(self.tier.map(|tier| format!("tier={tier}")));
-        clauses.extend(self.emulated.map(|yes| format!("emulated={}", if yes { "yes" } else { "no" })));
-        clauses.extend(self.speed_at_least.map(|speed| format!("speed>={speed}")));
-        clauses.extend(self.reliability_permille_at_least.map(|r| format!("reliability>={}", Permille(r))));
-        clauses.extend(self.price_at_most.map(|price| format!("price<={price}")));
-        clauses.extend(self.total_at_most.map(|total| format!("total<={total}")));
-        clauses.extend(self.term_seconds.map(|term| format!("term={term}")));
-        clauses.extend(self.count.map(|count| format!("count={count}")));
-        clauses.extend((!self.order.is_empty()).then(|| order(&self.order)));
-        f.write_str(&clauses.join(" "))
+        self.f.write_fmt(clause)
     }
-}
 
-fn bounds<A: Amount>(clauses: &mut Vec<String>, name: &str, asked: Option<Bounds<A>>) {
-    clauses.extend(asked.map(|asked| match asked {
-        Bounds::AtLeast(least) => format!("{name}>={least}"),
-        Bounds::AtMost(most) => format!("{name}<={most}"),
-        Bounds::Between(least, most) if least == most => format!("{name}={least}"),
-        Bounds::Between(least, most) => format!("{name}={least}..{most}"),
-    }));
-}
-
-fn chosen(name: &str, choice: &Choice) -> String {
-    let words: Vec<String> = choice.words().iter().map(|w| word(w)).collect();
-    match (choice, &words[..]) {
-        (Choice::OneOf(_), [one]) => format!("{name}={one}"),
-        (Choice::NoneOf(_), [one]) => format!("{name}!={one}"),
-        (Choice::OneOf(_), _) => format!("{name} in [{}]", words.join(",")),
-        (Choice::NoneOf(_), _) => format!("{name} notin [{}]", words.join(",")),
+    fn value(&mut self, before: &str, value: Option<impl Display>) -> fmt::Result {
+        value.map_or(Ok(()), |value| self.clause(format_args!("{before}{value}")))
     }
-}
 
-fn named_trait(name: &str, wanted: bool) -> String {
-    match (is_known_trait(name), wanted) {
-        (true, true) => name.into(),
-        (true, false) => format!("!{name}"),
-        (false, true) => format!("trait={}", word(name)),
-        (false, false) => format!("trait!={}", word(name)),
+    fn bounds<A: Amount>(&mut self, name: &str, asked: Option<Bounds<A>>) -> fmt::Result {
+        match asked {
+            None => Ok(()),
+            Some(Bounds::AtLeast(least)) => self.clause(format_args!("{name}>={least}")),
+            Some(Bounds::AtMost(most)) => self.clause(format_args!("{name}<={most}")),
+            Some(Bounds::Between(least, most)) if least == most => self.clause(format_args!("{name}={least}")),
+            Some(Bounds::Between(least, most)) => self.clause(format_args!("{name}={least}..{most}")),
+        }
+    }
+
+    fn chosen(&mut self, name: &dyn Display, choice: Option<&Choice>) -> fmt::Result {
+        let Some(choice) = choice else { return Ok(()) };
+        let words = Words(choice.words());
+        match (choice, words.0.len()) {
+            (Choice::OneOf(_), 1) => self.clause(format_args!("{name}={words}")),
+            (Choice::NoneOf(_), 1) => self.clause(format_args!("{name}!={words}")),
+            (Choice::OneOf(_), _) => self.clause(format_args!("{name} in [{words}]")),
+            (Choice::NoneOf(_), _) => self.clause(format_args!("{name} notin [{words}]")),
+        }
+    }
+
+    fn named_trait(&mut self, name: &str, wanted: bool) -> fmt::Result {
+        match (is_known_trait(name), wanted) {
+            (true, true) => self.clause(format_args!("{name}")),
+            (true, false) => self.clause(format_args!("!{name}")),
+            (false, true) => self.clause(format_args!("trait={}", Word(name))),
+            (false, false) => self.clause(format_args!("trait!={}", Word(name))),
+        }
+    }
+
+    fn order(&mut self, keys: &[OrderKey]) -> fmt::Result {
+        match keys {
+            [] => Ok(()),
+            [one] => self.clause(format_args!("order={one}")),
+            [first, rest @ ..] => {
+                self.clause(format_args!("order=[{first}"))?;
+                rest.iter().try_for_each(|key| write!(self.f, ",{key}"))?;
+                self.f.write_str("]")
+            }
+        }
     }
 }
 
 /// The name of a label's property.
 pub fn label(key: &str) -> String {
-    if key == Property::Region.name() {
-        return key.into();
+    Label(key).to_string()
+}
+
+struct Label<'a>(&'a str);
+
+impl Display for Label<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(key) = *self;
+        if key == Property::Region.name() {
+            return f.write_str(key);
+        }
+        f.write_str("label.")?;
+        if is_plain(key) { f.write_str(key) } else { in_quotes(key, f) }
     }
-    let plain = !key.is_empty() && key.chars().all(is_bare);
-    format!("label.{}", if plain { key.into() } else { in_quotes(key) })
 }
 
-fn word(text: &str) -> String {
-    let plain = !text.is_empty() && text.chars().all(is_bare) && text != "any";
-    if plain { text.into() } else { in_quotes(text) }
-}
+/// A word as it is written, in quotes where it needs them.
+struct Word<'a>(&'a str);
 
-fn in_quotes(text: &str) -> String {
-    let kept: String =
-        text.chars().flat_map(|c| ['"', '\\'].contains(&c).then_some('\\').into_iter().chain([c])).collect();
-    format!("\"{kept}\"")
-}
-
-fn order(keys: &[OrderKey]) -> String {
-    match keys {
-        [one] => format!("order={one}"),
-        _ => format!("order=[{}]", keys.iter().map(OrderKey::to_string).collect::<Vec<_>>().join(",")),
+impl Display for Word<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if is_plain(self.0) && self.0 != "any" { f.write_str(self.0) } else { in_quotes(self.0, f) }
     }
+}
+
+/// Words with commas between them.
+struct Words<'a>(&'a BTreeSet<String>);
+
+impl Display for Words<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (at, word) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if at > 0 { "," } else { "" }, Word(word))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(is_bare)
+}
+
+fn in_quotes(text: &str, f: &mut Formatter<'_>) -> fmt::Result {
+    f.write_char('"')?;
+    for c in text.chars() {
+        if ['"', '\\'].contains(&c) {
+            f.write_char('\\')?;
+        }
+        f.write_char(c)?;
+    }
+    f.write_char('"')
 }
