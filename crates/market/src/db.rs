@@ -5,6 +5,7 @@ pub mod create;
 pub mod query;
 pub mod sqlite;
 
+mod keys;
 mod lock;
 mod read;
 #[cfg(test)]

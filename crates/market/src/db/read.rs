@@ -1,27 +1,25 @@
 //! Rows as the market has them in memory. Whatever can't be, by an edit by hand, is an error that
 //! names table and column.
 
-use super::{Attempt, DbError};
+use super::DbError;
 use crate::engine::rows::*;
 use crate::engine::state::Tables;
-use rusqlite::types::FromSql;
-use rusqlite::{Connection, Row};
-use serde::de::DeserializeOwned;
+use rusqlite::Connection;
 use std::collections::HashMap;
-use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::Arc;
 use sublet_model::access::{Certification, Method};
 use sublet_model::billing::Charge;
-use sublet_model::identity::Signed;
 use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_model::lease::{EndReason, LeaseState};
 use sublet_model::metering::ChainEnd;
 use sublet_model::offer::Offer;
 use sublet_model::partition::{Allocation, Partition, Profile};
-use sublet_model::resources::Resources;
-use sublet_model::units::{GiB, MiB, Micros, MicrosPerHour, Millicores, Seconds, Timestamp};
+use sublet_model::units::{Micros, MicrosPerHour, Seconds};
 use sublet_wire::api::Timeline;
+
+mod cells;
+
+pub(super) use cells::{Cells, all};
 
 /// Every table.
 pub(super) fn tables(db: &Connection) -> Result<Tables, DbError> {
@@ -51,88 +49,6 @@ pub(super) fn tables(db: &Connection) -> Result<Tables, DbError> {
             .collect(),
         charges: all(db, "charges", "select * from charges", charge)?.into_iter().map(|r| (r.lease, r)).collect(),
     })
-}
-
-/// The cells of one row, by name.
-pub(super) struct Cells<'a> {
-    row: &'a Row<'a>,
-    table: &'static str,
-}
-
-impl Cells<'_> {
-    pub fn wrong(&self, column: &'static str, problem: impl Display) -> DbError {
-        DbError::Unreadable { table: self.table, column, problem: problem.to_string() }
-    }
-
-    pub fn get<T: FromSql>(&self, column: &'static str) -> Result<T, DbError> {
-        self.row.get(column).map_err(|e| self.wrong(column, e))
-    }
-
-    pub fn parse<T: FromStr<Err: Display>>(&self, column: &'static str) -> Result<T, DbError> {
-        self.get::<String>(column)?.parse().map_err(|e| self.wrong(column, e))
-    }
-
-    fn parse_option<T: FromStr<Err: Display>>(&self, column: &'static str) -> Result<Option<T>, DbError> {
-        let text = self.get::<Option<String>>(column)?;
-        text.map(|text| text.parse().map_err(|e| self.wrong(column, e))).transpose()
-    }
-
-    pub fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, DbError> {
-        serde_json::from_str(&self.get::<String>(column)?).map_err(|e| self.wrong(column, e))
-    }
-
-    /// A word of an enum that is written as JSON writes it.
-    fn word<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, DbError> {
-        let text = self.get::<Option<String>>(column)?;
-        text.map(|t| serde_json::from_value(t.into()).map_err(|e| self.wrong(column, e))).transpose()
-    }
-
-    fn list<T: FromStr<Err: Display>>(&self, column: &'static str) -> Result<Vec<T>, DbError> {
-        self.get::<String>(column)?.split(',').map(|word| word.parse().map_err(|e| self.wrong(column, e))).collect()
-    }
-
-    pub fn at(&self, column: &'static str) -> Result<Timestamp, DbError> {
-        self.get(column).map(Timestamp)
-    }
-
-    fn at_option(&self, column: &'static str) -> Result<Option<Timestamp>, DbError> {
-        Ok(self.get::<Option<i64>>(column)?.map(Timestamp))
-    }
-
-    pub fn signed<T>(
-        &self,
-        payload: &'static str,
-        key: &'static str,
-        signature: &'static str,
-    ) -> Result<Signed<T>, DbError> {
-        let text = serde_json::json!({
-            "payload": self.get::<String>(payload)?,
-            "key": self.get::<String>(key)?,
-            "signature": self.get::<String>(signature)?,
-        });
-        serde_json::from_value(text).map_err(|e| self.wrong(payload, e))
-    }
-
-    fn resources(&self, columns: [&'static str; 3]) -> Result<Resources, DbError> {
-        let [cpu, memory, disk] = columns;
-        Ok(Resources { cpu: Millicores(self.get(cpu)?), memory: MiB(self.get(memory)?), disk: GiB(self.get(disk)?) })
-    }
-}
-
-pub(super) fn all<T>(
-    db: &Connection,
-    table: &'static str,
-    sql: &str,
-    read: impl Fn(&Cells<'_>) -> Result<T, DbError>,
-) -> Result<Vec<T>, DbError> {
-    let attempt = || format!("read the table {table}");
-    let mut statement = db.prepare(sql).attempt(attempt())?;
-    let mut rows = statement.query([]).attempt(attempt())?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().attempt(attempt())? {
-        found.push(read(&Cells { row, table })?);
-    }
-    Ok(found)
 }
 
 fn account(c: &Cells<'_>) -> Result<Account, DbError> {
@@ -332,7 +248,7 @@ fn lease_state(c: &Cells<'_>) -> Result<LeaseState, DbError> {
     let silent_since = c.at_option("silent_since")?;
     let reason = || c.word::<EndReason>("reason")?.ok_or_else(|| c.wrong("reason", "is missing"));
     let at = |column| c.at_option(column)?.ok_or_else(|| c.wrong(column, "is missing"));
-    Ok(match c.get::<String>("state")?.as_str() {
+    Ok(match c.some_text("state")? {
         "granted" => LeaseState::Granted { silent_since },
         "active" => LeaseState::Active { ready_at: at("ready_at")?, silent_since },
         "stopping" => LeaseState::Stopping { reason: reason()? },

@@ -2,6 +2,11 @@
 -- clock; ids, states and reasons are words; amounts carry their unit in the column's name; money is
 -- in millionths of the market's currency. Rules that the engine keeps are repeated here, so that
 -- an edit by hand can't break them either.
+--
+-- Tables of short rows are kept in the order of their keys (without rowid). Those of long rows are not: there a
+-- long row would stand in the inner pages of the tree too, and what does not fit into a quarter of a page in one
+-- of its own, written again with each change. What still runs is told by `ended_at is null`, for a change of
+-- state alone then leaves the indexes as they are.
 
 -- what the database itself needs to know; one row a word
 create table meta (
@@ -53,7 +58,7 @@ create table join_tokens (
 
 -- lenders' computers
 create table hosts (
-    id text primary key,            -- host_…
+    id text not null primary key,   -- host_…
     name text not null,             -- one of a kind among those not forgotten
     account text not null references accounts (id), -- who owns it
     key text not null,              -- signs its sessions and receipts: ed25519, base 64
@@ -80,7 +85,7 @@ create table hosts (
     joined_with text not null references join_tokens (id), -- with which token it joined
     joined_at integer not null,     -- when it joined
     foreign key (offer, offer_version) references offers (id, version)
-) strict, without rowid;
+) strict;
 create unique index hosts_name on hosts (name) where forgotten_at is null;
 create unique index hosts_key on hosts (key) where forgotten_at is null;
 
@@ -102,7 +107,7 @@ create table offers (
 -- logical partitions of hosts, with their lending conditions and certification information;
 -- what each has now is its newest allocation
 create table partitions (
-    id text primary key,            -- part_…
+    id text not null primary key,   -- part_…
     host text not null references hosts (id), -- the computer it is a part of
     name text not null,             -- one of a kind on its host
     lendable integer not null check (lendable in (0, 1)), -- 1: the owner lends it
@@ -128,7 +133,7 @@ create table partitions (
     leaving integer not null check (leaving in (0, 1)), -- 1: declared no more, retires when idle
     declared_at integer not null,   -- when it was declared first
     retired_at integer              -- when it went for good; its id never comes back
-) strict, without rowid;
+) strict;
 create unique index partitions_name on partitions (host, name) where retired_at is null;
 
 -- what a partition has: a row never changes, a newer one follows it
@@ -160,7 +165,7 @@ create table images (
 
 -- the right to use a partition for a while
 create table leases (
-    id text primary key,            -- lease_…
+    id text not null primary key,   -- lease_…
     name text not null,             -- one of a kind among its account's slot-holding leases
     account text not null references accounts (id), -- who rents
     member text not null references members (id), -- which member rented
@@ -195,10 +200,10 @@ create table leases (
     check (state <> 'active' or ready_at is not null),
     unique (partition, generation),
     foreign key (partition, generation, revision) references allocations (partition, generation, revision)
-) strict, without rowid;
+) strict;
 -- at most one slot-holding lease a partition, at all times
-create unique index leases_holder on leases (partition) where state <> 'ended';
-create unique index leases_name on leases (account, name) where state <> 'ended';
+create unique index leases_holder on leases (partition) where ended_at is null;
+create unique index leases_name on leases (account, name) where ended_at is null;
 
 -- signed use, cumulative; each names the one before
 create table receipts (
@@ -268,13 +273,13 @@ create trigger allocations_never_go before delete on allocations begin
 end;
 -- while a lease holds a partition, its allocation is frozen: the grant puts the allocation before the lease
 create trigger allocations_locked before insert on allocations
-when exists (select 1 from leases where partition = new.partition and state <> 'ended') begin
-    select raise(abort, 'the partition is locked: a lease holds it (select id from leases where state <> ''ended'')');
+when exists (select 1 from leases where partition = new.partition and ended_at is null) begin
+    select raise(abort, 'the partition is locked: a lease holds it (select id from leases where ended_at is null)');
 end;
 create trigger allocations_only_rise before insert on allocations
 when exists (
     select 1 from allocations where partition = new.partition
-    and (generation > new.generation or (generation = new.generation and revision >= new.revision))
+    and (generation, revision) >= (new.generation, new.revision)
 ) begin
     select raise(abort, 'generation and revision only rise');
 end;
@@ -286,13 +291,14 @@ when (new.generation, new.revision) is not (
 ) or new.state <> 'granted' begin
     select raise(abort, 'a lease begins granted, on the newest allocation of its partition');
 end;
--- insert or replace removes rows without asking: what it would remove is looked for first
+-- insert or replace removes rows without asking: what it would remove is looked for first, each by its own index
 create trigger leases_one_a_partition before insert on leases
-when exists (
-    select 1 from leases where id = new.id or (partition = new.partition and generation >= new.generation)
-    or (partition = new.partition and state <> 'ended')
-    or (account = new.account and name = new.name and state <> 'ended')
-) begin
+when exists (select 1 from leases where id = new.id)
+    or exists (select 1 from leases where rowid = new.rowid)
+    or exists (select 1 from leases where partition = new.partition and generation >= new.generation)
+    or exists (select 1 from leases where partition = new.partition and ended_at is null)
+    or exists (select 1 from leases where account = new.account and name = new.name and ended_at is null)
+begin
     select raise(abort, 'the partition is held by a lease, or the lease or its name is there already');
 end;
 create trigger leases_never_go before delete on leases begin
@@ -310,7 +316,8 @@ create trigger partitions_keep_their_host before update of id, host on partition
     select raise(abort, 'a partition stays on its host');
 end;
 create trigger partitions_begin_once before insert on partitions
-when exists (select 1 from partitions where id = new.id) begin
+when exists (select 1 from partitions where id = new.id)
+    or exists (select 1 from partitions where rowid = new.rowid) begin
     select raise(abort, 'a partition stays on its host, and begins once');
 end;
 create trigger partitions_never_go before delete on partitions begin
@@ -318,7 +325,7 @@ create trigger partitions_never_go before delete on partitions begin
 end;
 create trigger partitions_retire_idle before update of retired_at on partitions
 when new.retired_at is not null
-    and exists (select 1 from leases where partition = new.id and state <> 'ended') begin
+    and exists (select 1 from leases where partition = new.id and ended_at is null) begin
     select raise(abort, 'a lease holds the partition: it can''t retire');
 end;
 create trigger partitions_never_return before update of retired_at on partitions

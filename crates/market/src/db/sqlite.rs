@@ -1,5 +1,6 @@
 //! SQLite as the engine's database: one connection that writes, in WAL mode, synchronous=FULL.
 
+use super::keys::Keys;
 use super::lock::Lock;
 use super::{Attempt, DbError, FILE, read, wal, write};
 use crate::engine::change::Change;
@@ -15,10 +16,10 @@ use sublet_model::ids::MemberId;
 use sublet_model::units::Timestamp;
 
 /// The schema that this program makes and understands.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
 /// Each brings the schema whose number is its place plus 1 to the next one.
-const MIGRATIONS: [&str; SCHEMA as usize - 1] = [];
+const MIGRATIONS: [&str; SCHEMA as usize - 1] = [include_str!("migrations/2.sql")];
 /// How many pages of the write-ahead log are moved into the database at once: pages that are written
 /// again and again are moved once. It must fit into what [`wal::grow`] made.
 const CHECKPOINT_PAGES: u32 = 4000;
@@ -33,6 +34,8 @@ pub struct Sqlite {
     connection: Connection,
     /// What `pragma data_version` said last: another number means that somebody else wrote.
     data_version: i64,
+    /// Of the keys of requests that were done; none before all was read.
+    keys: Option<Keys>,
     path: PathBuf,
     _lock: Option<Lock>,
 }
@@ -67,7 +70,7 @@ impl Sqlite {
     fn on(connection: Connection, path: PathBuf, lock: Option<Lock>) -> Result<Self, DbError> {
         prepare(&connection)?;
         connection.set_prepared_statement_cache_capacity(128);
-        let mut db = Self { connection, data_version: 0, path, _lock: lock };
+        let mut db = Self { connection, data_version: 0, keys: None, path, _lock: lock };
         db.data_version = db.version_now().attempt("ask for the database's version")?;
         Ok(db)
     }
@@ -77,9 +80,13 @@ impl Sqlite {
         &self.path
     }
 
-    /// The highest market time that is recorded.
+    /// The highest market time that is recorded: with the last event, or by itself; see
+    /// [`write::changes`].
     pub fn market_time(&self) -> Result<Timestamp, DbError> {
-        Ok(Timestamp(self.meta("market_time")?.and_then(|t| t.parse().ok()).unwrap_or(0)))
+        let alone = self.meta("market_time")?.and_then(|t| t.parse().ok()).unwrap_or(0);
+        let sql = "select at from events order by seq desc limit 1";
+        let event = self.connection.query_row(sql, [], |row| row.get(0)).optional().attempt("read the last event")?;
+        Ok(Timestamp(event.unwrap_or(0).max(alone)))
     }
 
     /// The name of the market's currency.
@@ -103,13 +110,30 @@ impl Sqlite {
             return Err(DbError::Newer { found, known: SCHEMA });
         }
         for from in found.max(1)..SCHEMA {
-            let attempt = format!("bring the database from schema {from} to {}", from + 1);
-            let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).attempt(&attempt)?;
-            change.execute_batch(MIGRATIONS[from as usize - 1]).attempt(&attempt)?;
-            let done = change.execute("update meta set value = ?1 where name = 'schema'", [(from + 1).to_string()]);
-            done.and_then(|_| change.commit()).attempt(&attempt)?;
+            tracing::warn!("bringing the database from schema {from} to {}: this may take minutes", from + 1);
+            self.migrate_from(from).attempt(format!("bring the database from schema {from} to {}", from + 1))?;
         }
         Ok(())
+    }
+
+    fn migrate_from(&mut self, from: u32) -> rusqlite::Result<()> {
+        // A table that is made anew is away for a moment, and rows refer to it: what refers to nothing is looked
+        // for at the end. Within a transaction this can't be set.
+        self.connection.pragma_update(None, "foreign_keys", false)?;
+        let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        change.execute_batch(MIGRATIONS[from as usize - 1])?;
+        change.execute("update meta set value = ?1 where name = 'schema'", [(from + 1).to_string()])?;
+        let lost =
+            change.query_row("select \"table\" from pragma_foreign_key_check", [], |row| row.get::<_, String>(0));
+        if let Some(table) = lost.optional()? {
+            let said = format!("a row of the table {table} refers to nothing");
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY),
+                Some(said),
+            ));
+        }
+        change.commit()?;
+        self.connection.pragma_update(None, "foreign_keys", true)
     }
 
     /// Writes once, so that the log is there to be grown.
@@ -180,14 +204,19 @@ impl Commit for Sqlite {
         }
         // Dropped on an error, the transaction rolls back.
         write::changes(&transaction, at, changes).map_err(sort)?;
-        match transaction.prepare_cached("commit").and_then(|mut commit| commit.execute([])) {
-            Ok(_) => Ok(()),
-            // A deferred rule, or no room: SQLite keeps the transaction open, and it is rolled back.
-            Err(error) => Err(sort(error)),
+        // A deferred rule, or no room: SQLite keeps the transaction open, and it is rolled back.
+        transaction.prepare_cached("commit").and_then(|mut commit| commit.execute([])).map_err(sort)?;
+        if let Some(keys) = &mut self.keys {
+            keys.add_done(changes);
         }
+        Ok(())
     }
 
     fn recall(&mut self, member: MemberId, key: &str) -> Result<Option<Recalled>, CommitError> {
+        // Nearly every key is a new one. What somebody added by hand is read before anything is committed.
+        if self.keys.as_ref().is_some_and(|keys| !keys.may_have(&member.to_string(), key)) {
+            return Ok(None);
+        }
         let sql = "select body, outcome from idempotency where member = ?1 and key = ?2";
         let row: Option<(String, String)> = self
             .connection
@@ -210,7 +239,9 @@ impl Commit for Sqlite {
         // Read in one transaction: all of it is from the same moment.
         let transaction = self.connection.transaction().map_err(sort)?;
         let tables = read::tables(&transaction).map_err(|e| CommitError::Fatal(chain(&e)))?;
+        let keys = Keys::of(&transaction).map_err(|e| CommitError::Fatal(chain(&e)))?;
         drop(transaction);
+        self.keys = Some(keys);
         self.data_version = self.version_now().map_err(sort)?;
         Ok(tables)
     }

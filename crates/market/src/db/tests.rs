@@ -13,6 +13,8 @@ use sublet_model::identity::Sha256Digest;
 use sublet_model::partition::Phase;
 use sublet_model::units::Timestamp;
 
+mod migrating;
+
 /// One lease is over and billed, another one holds the same partition.
 fn busy_market() -> (World, Agent) {
     let (mut world, mut agent) = World::lending();
@@ -107,6 +109,15 @@ fn what_the_rules_forbid_plain_sql_can_not_do_either() {
              reason, silent_since, granted_at, fetched_at, booted_at, ready_at, contact_at, stopped_at, ended_at, 99,
              99, one_shot, release_after_disconnect_seconds, ssh_public_key, image,
              image_digest, hourly_micros, terms, terms_key, terms_signature, detail from leases where state <> 'ended'"
+                .into(),
+            "is held",
+        ),
+        (
+            "insert or replace into leases (rowid, id, name, account, member, host, partition, generation, revision, state,
+             granted_at, term_seconds, paid_seconds, one_shot, release_after_disconnect_seconds, ssh_public_key, image,
+             image_digest, hourly_micros, terms, terms_key, terms_signature) select rowid, 'lease_x', 'x', account, member,
+             host, (select id from partitions where lendable = 0), 0, 0, 'granted', 0, 1, 1, 0, 0, '', image, image_digest,
+             0, terms, '', '' from leases where state = 'ended'"
                 .into(),
             "is held",
         ),

@@ -13,13 +13,19 @@ mod partition;
 
 type Done = rusqlite::Result<()>;
 
-/// Writes a batch into an open transaction.
+/// Writes a batch into an open transaction. The market's time is recorded with it: every event
+/// carries it, and where there is none it is written by itself.
 pub(super) fn changes(db: &Connection, at: Timestamp, changes: &[&Change]) -> Done {
+    let mut recorded = false;
     for change in changes {
         row(db, change)?;
         if change.is_event() {
             event(db, at, change)?;
+            recorded = true;
         }
+    }
+    if recorded {
+        return Ok(());
     }
     run(db, "update meta set value = ?1 where name = 'market_time'", [at.0.to_string()])
 }

@@ -74,12 +74,8 @@ impl Engine {
     /// Decides a batch, commits it, and answers.
     pub fn step(&mut self, db: &mut dyn Commit, batch: &[Request], now: Timestamp) -> Result<Stepped, Fatal> {
         let mut reloaded = false;
-        if db.edited().map_err(fatal)? {
-            self.reload(db)?;
-            reloaded = true;
-        }
-        // Edited once more while we decided: read and decide again. A person types slower than that.
-        for _ in 0..3 {
+        // Edited since it was read: read and decide again. A person types slower than that.
+        for _ in 0..4 {
             match self.attempt(db, batch, now, true)? {
                 Some(stepped) => return Ok(Stepped { reloaded, ..stepped }),
                 None => {
@@ -202,8 +198,13 @@ pub(super) fn durable(changes: &[Change]) -> Vec<&Change> {
     changes.iter().filter(|c| !c.is_ephemeral()).collect()
 }
 
-/// Stores what is not ephemeral; where all is, the database is not troubled.
+/// Stores what is not ephemeral; where all is, the database is only asked whether what was decided
+/// by still holds. A commit asks that by itself.
 fn store(db: &mut dyn Commit, now: Timestamp, changes: &[Change]) -> Result<(), CommitError> {
     let durable = durable(changes);
-    if durable.is_empty() { Ok(()) } else { db.commit(now, &durable) }
+    match () {
+        () if !durable.is_empty() => db.commit(now, &durable),
+        () if db.edited()? => Err(CommitError::Edited),
+        () => Ok(()),
+    }
 }

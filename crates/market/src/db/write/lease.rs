@@ -6,30 +6,30 @@ use crate::engine::rows::Lease;
 use rusqlite::{Connection, params};
 use sublet_model::lease::LeaseState;
 
+const MOVED: &str = "update leases set state = ?2, reason = ?3, silent_since = ?4, fetched_at = ?5, booted_at = ?6,
+                     ready_at = ?7, contact_at = ?8, stopped_at = ?9, detail = ?10 where id = ?1";
+const MOVED_TO_ITS_END: &str =
+    "update leases set state = ?2, reason = ?3, silent_since = ?4, fetched_at = ?5, booted_at = ?6, ready_at = ?7,
+     contact_at = ?8, stopped_at = ?9, detail = ?10, ended_at = ?11 where id = ?1";
+
 pub(super) fn of_lease(db: &Connection, change: &Change) -> Done {
     use Change as C;
     match change {
         C::Lease(lease) => lease_row(db, lease),
         C::LeaseMoved { lease, state, timeline, detail } => {
             let (reason, silent_since) = marks(*state);
-            run(
-                db,
-                "update leases set state = ?2, reason = ?3, silent_since = ?4, fetched_at = ?5, booted_at = ?6,
-                 ready_at = ?7, contact_at = ?8, stopped_at = ?9, ended_at = ?10, detail = ?11 where id = ?1",
-                params![
-                    text(lease),
-                    state.word(),
-                    reason,
-                    silent_since,
-                    micros(timeline.fetched_at),
-                    micros(timeline.booted_at),
-                    micros(timeline.ready_at),
-                    micros(timeline.contact_at),
-                    micros(timeline.stopped_at),
-                    micros(timeline.ended_at),
-                    detail
-                ],
-            )
+            let (lease, word) = (text(lease), state.word());
+            let t = timeline;
+            let [fetched, booted, ready] = [t.fetched_at, t.booted_at, t.ready_at].map(micros);
+            let [contact, stopped, ended] = [t.contact_at, t.stopped_at, t.ended_at].map(micros);
+            // One that goes on leaves the column alone by which indexes tell what runs: they need no look then.
+            let sql = if ended.is_some() { MOVED_TO_ITS_END } else { MOVED };
+            let mut values =
+                params![lease, word, reason, silent_since, fetched, booted, ready, contact, stopped, detail, ended];
+            if ended.is_none() {
+                values = &values[..values.len() - 1];
+            }
+            run(db, sql, values)
         }
         C::LeaseExtended { lease, term_seconds, paid_seconds } => run(
             db,

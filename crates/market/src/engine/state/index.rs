@@ -43,7 +43,9 @@ pub(super) struct Index {
     pub ending: BTreeSet<(Timestamp, LeaseId)>,
     /// Partitions whose owner wants them back.
     pub taken_back: BTreeSet<PartitionId>,
-    /// Of the hosts that had a lease end.
+    /// Leases that ended by a host's own fault. Most hosts have none.
+    pub faults: HashMap<HostId, BTreeSet<LeaseId>>,
+    /// Of the hosts that have such leases.
     pub reliability: HashMap<HostId, u16>,
 }
 
@@ -69,7 +71,7 @@ impl Index {
         for lease in tables.leases.values() {
             index.add_lease(lease, tables.charges.contains_key(&lease.id));
         }
-        let hosts: Vec<HostId> = index.host_leases.keys().copied().collect();
+        let hosts: Vec<HostId> = index.faults.keys().copied().collect();
         hosts.into_iter().for_each(|host| index.judge(host, tables));
         index
     }
@@ -149,6 +151,9 @@ impl Index {
         self.client_leases.entry(row.account).or_default().insert(row.id);
         self.lender_leases.entry(row.terms().lender).or_default().insert(row.id);
         self.host_leases.entry(row.host).or_default().insert(row.id);
+        if ended_by_fault(row) {
+            self.faults.entry(row.host).or_default().insert(row.id);
+        }
         if !settled {
             self.unsettle(row);
         }
@@ -169,6 +174,7 @@ impl Index {
         remove_from(&mut self.client_leases, row.account, &row.id);
         remove_from(&mut self.lender_leases, row.terms().lender, &row.id);
         remove_from(&mut self.host_leases, row.host, &row.id);
+        remove_from(&mut self.faults, row.host, &row.id);
         self.settle(row);
         if let Some(at) = tasks::earliest_end(row) {
             self.ending.remove(&(at, row.id));
@@ -191,21 +197,24 @@ impl Index {
 
     /// Judges a host by its last leases.
     pub fn judge(&mut self, host: HostId, tables: &Tables) {
-        let leases = self.host_leases.get(&host).into_iter().flatten().rev().filter_map(|id| tables.leases.get(id));
-        let ended = leases.filter_map(|lease| match lease.state {
-            LeaseState::Ended { reason, .. } => Some(reason),
-            _ => None,
-        });
-        let (mut all, mut faults) = (0u32, 0u32);
-        for reason in ended.take(JUDGED) {
-            all += 1;
-            faults += u32::from(is_hosts_fault(reason));
-        }
-        match all {
-            0 => self.reliability.remove(&host),
-            _ => self.reliability.insert(host, u16::try_from((all - faults) * 1000 / all).unwrap_or(1000)),
+        let Some(faults) = self.faults.get(&host) else {
+            self.reliability.remove(&host);
+            return;
         };
+        let leases = self.host_leases.get(&host).into_iter().flatten().rev().filter_map(|id| tables.leases.get(id));
+        let ended = leases.filter(|lease| !lease.state.holds_slot());
+        let (mut all, mut own) = (0u32, 0u32);
+        for lease in ended.take(JUDGED) {
+            all += 1;
+            own += u32::from(faults.contains(&lease.id));
+        }
+        let permille = u16::try_from((all - own) * 1000 / all.max(1)).unwrap_or(1000);
+        self.reliability.insert(host, permille);
     }
+}
+
+fn ended_by_fault(lease: &Lease) -> bool {
+    matches!(lease.state, LeaseState::Ended { reason, .. } if is_hosts_fault(reason))
 }
 
 /// Whether a lease ended because its host did not keep what it lent.
