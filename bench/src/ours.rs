@@ -312,15 +312,25 @@ pub fn allocation(p: &Partition) -> Allocation {
     Allocation { generation: u64::from(p.held.is_some()), revision: 0, resources, vcpus }
 }
 
+/// The bounds of a partition.
+pub fn profile(p: &Partition) -> Profile {
+    Profile { min: p.min, desired: p.min, max: p.max }
+}
+
+/// What the partition with this place is called on its host.
+pub fn partition_name(n: usize) -> String {
+    format!("p{}", n % PARTITIONS_A_HOST)
+}
+
 fn partition_row(n: usize, p: &Partition, h: &Host, keys: &Keys) -> PartitionRow {
     PartitionRow {
         partition: sublet_model::partition::Partition {
             id: p.id.into(),
             host: h.id.into(),
-            name: format!("p{}", n % PARTITIONS_A_HOST),
+            name: partition_name(n),
             lendable: true,
             offer: Some(h.offer.into()),
-            profile: Profile { min: p.min, desired: p.min, max: p.max },
+            profile: profile(p),
             allocation: allocation(p),
             access: Some(certification(&keys.ssh_ca_public(), HOST_KEY, DIAL)),
             failed_boots: 0,

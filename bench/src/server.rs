@@ -21,13 +21,14 @@ use std::sync::Arc;
 use std::time::Instant;
 use sublet_market::db::{Reader, Sqlite};
 use sublet_market::engine::command::Command;
+use sublet_market::engine::rows::PartitionRow;
 use sublet_market::engine::{Clock, Handle, Keys, Running};
 use sublet_market::http::{App, router};
 use sublet_model::host::Inventory;
 use sublet_model::ids::LeaseId;
 use sublet_model::partition::Phase;
 use sublet_model::units::{Seconds, Timestamp};
-use sublet_wire::sync::{Division, Observed, SyncRequest};
+use sublet_wire::sync::{Declared, Division, Observed, SyncRequest};
 use tokio_util::sync::CancellationToken;
 
 /// Syncs that are under way at once while hosts are made heard.
@@ -70,12 +71,24 @@ pub fn sync_request(market: &Market, host: usize) -> SyncRequest {
             detail: None,
         }
     };
+    let declared = |n: usize| {
+        let p = &market.partitions[n];
+        Declared {
+            id: p.id.into(),
+            name: ours::partition_name(n),
+            profile: ours::profile(p),
+            lendable: true,
+            taken_back: None,
+        }
+    };
+    let all = first..first + PARTITIONS_A_HOST;
+    let partitions = all.clone().map(declared).collect();
     SyncRequest {
         wall_clock: NOW,
         inventory: ours::inventory(h),
         dial: ours::DIAL.into(),
-        division: Division { revision: 1, keep: h.keep, conditions: None, partitions: Vec::new() },
-        observed: (first..first + PARTITIONS_A_HOST).map(seen).collect(),
+        division: Division { revision: 1, keep: h.keep, conditions: Some(ours::conditions(h)), partitions },
+        observed: all.map(seen).collect(),
         receipts: Vec::new(),
         plan_version: 1,
     }
@@ -97,6 +110,11 @@ pub fn engine(dir: &Path) -> Result<(Running, sublet_market::keys::Keys)> {
     let db = Sqlite::open(dir)?;
     let engine_keys = Keys { market: keys.signing.clone(), ssh_ca: vec![keys.ssh_ca_public()] };
     Ok((Running::start(db, engine_keys, Arc::new(Still))?, keys))
+}
+
+/// A partition as its owner declared it.
+fn declared(row: &PartitionRow) -> Declared {
+    Declared { id: row.id, name: row.name.clone(), profile: row.profile, lendable: row.lendable, taken_back: None }
 }
 
 /// What a simulated host does as soon as its client gives a lease back: it says gone, through the
@@ -123,7 +141,7 @@ pub async fn say_gone(handle: &Handle, lease: LeaseId) -> Result<()> {
                 revision: host.division_revision,
                 keep: host.keep,
                 conditions: None,
-                partitions: Vec::new(),
+                partitions: state.partitions_of(host.id).map(declared).collect(),
             },
             observed: vec![gone],
             receipts: Vec::new(),
