@@ -141,6 +141,13 @@ pub struct Terms {
     pub until: Option<Timestamp>,
 }
 
+impl Terms {
+    /// How many thousandths of a charge the operator keeps.
+    pub fn fee_permille(&self) -> u16 {
+        0
+    }
+}
+
 impl Statement for Terms {
     const KIND: &'static str = "sublet terms 1";
 }
@@ -195,6 +202,34 @@ pub enum Bound {
     Clock,
     /// The shortest charge.
     Shortest,
+}
+
+impl Bound {
+    /// The word used in statements.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NeverRan => "never_ran",
+            Self::Receipts => "receipts",
+            Self::Term => "term",
+            Self::Paid => "paid",
+            Self::Window => "window",
+            Self::Clock => "clock",
+            Self::Shortest => "shortest",
+        }
+    }
+
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NeverRan => "it never came to be ready",
+            Self::Receipts => "that is what was receipted",
+            Self::Term => "the term ended there",
+            Self::Paid => "no more was paid for",
+            Self::Window => "the offer closed there",
+            Self::Clock => "no more passed between grant and stop by the market's own clock",
+            Self::Shortest => "that is the shortest charge of the offer",
+        }
+    }
 }
 
 /// How many seconds are billed, and why so many: what was receipted, within the term, what was

@@ -16,4 +16,5 @@ pub mod offer;
 pub mod partition;
 pub mod requirements;
 pub mod resources;
+pub mod statement;
 pub mod units;
