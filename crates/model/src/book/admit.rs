@@ -81,6 +81,20 @@ pub fn fit(
     Case::new(listing, needs, client, images, now).fits()
 }
 
+/// The same where all other clauses are known to hold: only `rest` is looked at.
+pub(super) fn fit_rest(
+    listing: &Listing<'_>,
+    needs: &Resolved,
+    client: AccountId,
+    images: &[&ImageManifest],
+    now: Timestamp,
+    rest: &[Unfit],
+) -> Option<Match> {
+    let found = Case::new(listing, needs, client, images, now).fits_where(rest);
+    debug_assert_eq!(found, admit(listing, needs, client, images, now).ok(), "what was known does not hold");
+    found
+}
+
 /// Every clause that a partition breaks; none if it fits. While it is busy, nobody can say whether
 /// it is large enough: then it breaks no clause of size.
 pub fn broken(
@@ -104,6 +118,20 @@ pub(super) fn breaks(
 ) -> bool {
     let case = Case::new(listing, needs, client, images, now);
     !clauses.iter().all(|clause| case.holds(*clause))
+}
+
+/// The place of the first of these clauses that a partition breaks, and whether it breaks another.
+pub(super) fn first_broken(
+    listing: &Listing<'_>,
+    needs: &Resolved,
+    client: AccountId,
+    images: &[&ImageManifest],
+    now: Timestamp,
+    clauses: &[Unfit],
+) -> Option<(usize, bool)> {
+    let case = Case::new(listing, needs, client, images, now);
+    let mut broken = (0..clauses.len()).filter(|at| !case.holds(clauses[*at]));
+    broken.next().map(|first| (first, broken.next().is_some()))
 }
 
 /// One listing before one client's needs.
@@ -133,7 +161,11 @@ impl<'a> Case<'a> {
     }
 
     fn fits(&self) -> Option<Match> {
-        if !self.needs.ready.clauses.iter().all(|clause| self.holds(*clause)) {
+        self.fits_where(&self.needs.ready.clauses)
+    }
+
+    fn fits_where(&self, clauses: &[Unfit]) -> Option<Match> {
+        if !clauses.iter().all(|clause| self.holds(*clause)) {
             return None;
         }
         let conditions = &self.listing.offer.conditions;

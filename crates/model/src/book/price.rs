@@ -94,6 +94,18 @@ impl Pricer {
         list(prices).hourly(resources(amounts)).0
     }
 
+    /// Whether an hour costs more than this. Where it is asked of very many, a division less counts.
+    pub fn is_hourly_above(&self, prices: &Prices, amounts: &Amounts, most: i64) -> bool {
+        match most.checked_mul(RATE_SCALE).and_then(|exact| exact.checked_add(RATE_SCALE / 2)) {
+            Some(half) if self.narrow => {
+                let rate = Self::rate(prices, amounts);
+                // Just between two, the even one is taken.
+                rate > half || (rate == half && most % 2 != 0)
+            }
+            _ => self.hourly(prices, amounts) > most,
+        }
+    }
+
     /// For the whole term, set-up included, in micros.
     pub fn total(&self, prices: &Prices, amounts: &Amounts) -> i64 {
         if self.narrow {
@@ -125,7 +137,11 @@ mod tests {
             let amounts = [cores >> fewer, ram >> fewer, room >> fewer];
             let (pricer, span) = (Pricer::new(Seconds(term), &prices, &amounts), Seconds(term));
             prop_assert_eq!(pricer.total(&prices, &amounts), list(&prices).total(resources(&amounts), span).0);
-            prop_assert_eq!(pricer.hourly(&prices, &amounts), list(&prices).hourly(resources(&amounts)).0);
+            let hourly = list(&prices).hourly(resources(&amounts)).0;
+            prop_assert_eq!(pricer.hourly(&prices, &amounts), hourly);
+            for most in [i64::MIN, -1, 0, hourly - 1, hourly, hourly + 1, i64::MAX] {
+                prop_assert_eq!(pricer.is_hourly_above(&prices, &amounts, most), hourly > most);
+            }
         }
     }
 
@@ -135,6 +151,10 @@ mod tests {
         let pricer = Pricer::new(Seconds::HOUR, &[0, 9, 9, 9, 9], &[1500, 1024, 1]);
         assert!(pricer.narrow);
         assert_eq!([500, 1500, 501].map(|cpu| pricer.total(&[0, 0, 1, 0, 0], &[cpu, 0, 0])), [0, 2, 1]);
+        for (cpu, hourly) in [(500, 0), (1500, 2), (501, 1), (2500, 2), (3500, 4)] {
+            let above = [hourly - 1, hourly].map(|most| pricer.is_hourly_above(&[0, 0, 1, 0, 0], &[cpu, 0, 0], most));
+            assert_eq!(above, [true, false], "{cpu}");
+        }
         assert!(!Pricer::new(Seconds::MAX, &[BEYOND; 5], &[1000; 3]).narrow);
     }
 

@@ -8,21 +8,25 @@ use crate::requirements::{OrderBy, OrderKey, Requirements};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// What was asked for first, nothing where less was asked; then price in all, reliability, age.
-    keys: [i64; Requirements::MOST_ORDER_KEYS + 3],
+    keys: Keys,
     partition: PartitionId,
 }
 
-impl Rank {
-    /// A rank of these values, the lesser the better; what is reversed comes reversed.
-    pub(super) fn with(order: &[OrderKey], partition: PartitionId, value: impl Fn(OrderBy, bool) -> i64) -> Self {
-        let mut keys = [0; Requirements::MOST_ORDER_KEYS + 3];
-        let asked = order.iter().take(Requirements::MOST_ORDER_KEYS).map(|key| value(key.by, key.reversed));
-        keys.iter_mut().zip(asked).for_each(|(key, value)| *key = value);
-        let last = [OrderBy::Total, OrderBy::Reliability, OrderBy::Age].map(|by| value(by, false));
-        keys[Requirements::MOST_ORDER_KEYS..].copy_from_slice(&last);
-        Self { keys, partition }
-    }
+/// Where a partition stands, as far as its values tell: those that are equal stand by their ids,
+/// which few need to be asked for.
+pub(super) type Keys = [i64; Requirements::MOST_ORDER_KEYS + 3];
 
+/// The keys of these values, the lesser the better; what is reversed comes reversed.
+pub(super) fn keys(order: &[OrderKey], value: impl Fn(OrderBy, bool) -> i64) -> Keys {
+    let mut keys = [0; Requirements::MOST_ORDER_KEYS + 3];
+    let asked = order.iter().take(Requirements::MOST_ORDER_KEYS).map(|key| value(key.by, key.reversed));
+    keys.iter_mut().zip(asked).for_each(|(key, value)| *key = value);
+    let last = [OrderBy::Total, OrderBy::Reliability, OrderBy::Age].map(|by| value(by, false));
+    keys[Requirements::MOST_ORDER_KEYS..].copy_from_slice(&last);
+    keys
+}
+
+impl Rank {
     /// The rank of a match under the order asked for.
     pub fn of(hit: &Match, listing: &Listing<'_>, asked: &Requirements) -> Self {
         let mut keys = [0; Requirements::MOST_ORDER_KEYS + 3];

@@ -1,16 +1,16 @@
 //! Best first: whatever part of the book could hold the best match is looked at next, and what
 //! comes out as a partition is the best there is.
 
-use super::admit::{Listing, Match, admit, breaks};
+use super::admit::{Listing, Match, breaks, first_broken, fit_rest};
 use super::class::{Signature, is_of_class};
 use super::index::Book;
 use super::leaf::{Floor, Leaf, bits};
-use super::price::{Amounts, BEYOND, Pricer, amounts, most, resources};
-use super::rank::Rank;
+use super::price::{Amounts, BEYOND, Pricer, Prices, amounts, most, resources};
+use super::rank::{Keys, keys};
 use super::summary::Summary;
 use super::tree::{Body, ROOT};
 use super::unfit::Unfit;
-use crate::ids::{AccountId, HostId, PartitionId};
+use crate::ids::{AccountId, HostId};
 use crate::image::ImageManifest;
 use crate::offer::Offer;
 use crate::requirements::{Choice, OrderBy, Requirements, Resolved};
@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 /// Who searches, for what, when.
 #[derive(Debug, Clone, Copy)]
@@ -71,21 +70,32 @@ impl Book {
             walk.start();
         }
         let mut matches = Vec::new();
+        let mut equal = Vec::new();
         while matches.len() < limit
-            && let Some(Reverse((_, next))) = walk.waiting.pop()
+            && let Some(Reverse((keys, next))) = walk.waiting.pop()
         {
-            match next {
-                Next::Part(node) => walk.open(node),
-                Next::Partition(number) => {
-                    let row = self.tree.row(number);
-                    if self.is_closed(number, search.now) || !is_heard(self.host(number)) {
-                        continue;
-                    }
-                    let listing = self.listing(&row);
-                    walk.looked.asked += 1;
-                    if let Ok(hit) = admit(&listing, search.needs, search.client, search.images, search.now) {
-                        matches.push((hit, listing));
-                    }
+            let first = match next {
+                Next::Part(node) => {
+                    walk.open(node);
+                    continue;
+                }
+                Next::Partition(number) => number,
+            };
+            walk.take_equal(&keys, first, &mut equal);
+            for number in equal.drain(..) {
+                if matches.len() == limit {
+                    break;
+                }
+                let row = self.tree.row(number);
+                if self.is_closed(number, search.now) || !is_heard(self.host(number)) {
+                    continue;
+                }
+                let listing = self.listing(&row);
+                walk.looked.asked += 1;
+                // Its class was asked: what all of a class answer alike need not be asked again.
+                let hit = fit_rest(&listing, search.needs, search.client, search.images, search.now, &walk.rest);
+                if let Some(hit) = hit {
+                    matches.push((hit, listing));
                 }
             }
         }
@@ -115,12 +125,14 @@ pub(super) struct Walk<'a> {
     pub facts: Vec<Signature>,
     /// The clauses that all partitions of a class answer alike.
     pub clauses: Vec<Unfit>,
+    /// The clauses that are left for each partition to answer by itself.
+    rest: Vec<Unfit>,
     /// By class: what came of asking, for a stranger's partitions and for the client's own.
     verdicts: [Vec<u8>; 2],
     /// The client's number, if it lends.
     pub own: Option<u32>,
     host_name: &'a str,
-    waiting: BinaryHeap<Reverse<(Rank, Next)>>,
+    waiting: BinaryHeap<Reverse<(Keys, Next)>>,
     looked: Looked,
 }
 
@@ -131,13 +143,16 @@ impl<'a> Walk<'a> {
         let largest = most(&floor.need, &book.largest);
         let own = book.lender(search.client);
         let bound = book.classes.bound();
+        let clauses = clauses_of_class(needs);
+        let rest = needs.ready.clauses.iter().copied().filter(|clause| !clauses.contains(clause)).collect();
         Self {
             book,
             search,
             floor,
             pricer: Pricer::new(needs.term, &book.highest, &largest),
             facts: facts(book, search, own.is_some()),
-            clauses: Unfit::all(&needs.asked).filter(|clause| is_of_class(*clause)).collect(),
+            clauses,
+            rest,
             verdicts: [vec![UNKNOWN; bound], if own.is_some() { vec![UNKNOWN; bound] } else { Vec::new() }],
             own,
             host_name: some_host(&needs.asked),
@@ -165,6 +180,20 @@ impl<'a> Walk<'a> {
         self.offer_part(ROOT);
     }
 
+    /// Takes out what waits with the same keys as `first`; all of them come in the order of their ids.
+    fn take_equal(&mut self, keys: &Keys, first: u32, equal: &mut Vec<u32>) {
+        equal.push(first);
+        while let Some(Reverse((other, Next::Partition(number)))) = self.waiting.peek()
+            && other == keys
+        {
+            equal.push(*number);
+            self.waiting.pop();
+        }
+        if equal.len() > 1 {
+            equal.sort_unstable_by_key(|number| self.book.partition(*number));
+        }
+    }
+
     /// Looks into a part of the book.
     fn open(&mut self, node: u32) {
         match &self.book.tree.node(node).body {
@@ -182,22 +211,25 @@ impl<'a> Walk<'a> {
     fn offer_part(&mut self, node: u32) {
         self.looked.parts += 1;
         let summary = &self.book.tree.node(node).summary;
-        if let Some(rank) = self.best_in(summary) {
-            self.waiting.push(Reverse((rank, Next::Part(node))));
+        if let Some(keys) = self.best_in(summary) {
+            self.waiting.push(Reverse((keys, Next::Part(node))));
         }
     }
 
-    /// The rank that nothing in a part can be better than; none if nothing in it can fit.
-    fn best_in(&self, part: &Summary) -> Option<Rank> {
+    /// The keys that nothing in a part can be better than; none if nothing in it can fit.
+    fn best_in(&self, part: &Summary) -> Option<Keys> {
         if !self.could_fit(part) {
             return None;
         }
         let allocated = most(&self.floor.need, &part.least);
-        let total = self.pricer.total(&part.prices, &allocated);
-        let hourly = || self.pricer.hourly(&part.prices, &allocated);
-        if self.is_too_dear(total, hourly) {
+        if self.is_above_hourly(&part.prices, &allocated) {
             return None;
         }
+        let total = self.pricer.total(&part.prices, &allocated);
+        if self.is_above_total(total) {
+            return None;
+        }
+        let hourly = || self.pricer.hourly(&part.prices, &allocated);
         let value = |by, reversed: bool| match by {
             // Of the worst in a part nothing is known.
             _ if reversed => i64::MIN,
@@ -208,11 +240,23 @@ impl<'a> Walk<'a> {
             OrderBy::Speed => -i64::from(part.speed),
             OrderBy::Cpu | OrderBy::Memory | OrderBy::Disk => i64::MIN,
         };
-        Some(Rank::with(&self.search.needs.asked.order, PartitionId::from(Uuid::nil()), value))
+        Some(keys(&self.search.needs.asked.order, value))
     }
 
     /// Whether anything in a part could fit, whatever it costs.
     pub fn could_fit(&self, part: &Summary) -> bool {
+        self.is_large_enough(part) && self.facts.iter().all(|facts| part.signature.meets(facts))
+    }
+
+    /// Whether of those in a part that can be had now each breaks a clause of size, term, host or price.
+    pub fn all_break_a_column(&self, part: &Summary) -> bool {
+        let allocated = most(&self.floor.need, &part.least);
+        !self.is_large_enough(part)
+            || self.is_above_hourly(&part.prices, &allocated)
+            || self.is_above_total(self.pricer.total(&part.prices, &allocated))
+    }
+
+    fn is_large_enough(&self, part: &Summary) -> bool {
         let floor = &self.floor;
         part.free > 0
             && (0..3).all(|d| part.reach[d] >= floor.need[d] && part.least[d] <= floor.at_most[d])
@@ -221,7 +265,15 @@ impl<'a> Walk<'a> {
             && part.unreliable <= floor.unreliable
             && part.shortest <= floor.shortest
             && part.longest >= floor.longest
-            && self.facts.iter().all(|facts| part.signature.meets(facts))
+    }
+
+    fn is_above_hourly(&self, prices: &Prices, allocated: &Amounts) -> bool {
+        let most = self.search.needs.asked.price_at_most;
+        most.is_some_and(|most| self.pricer.is_hourly_above(prices, allocated, most.0))
+    }
+
+    fn is_above_total(&self, total: i64) -> bool {
+        self.search.needs.asked.total_at_most.is_some_and(|most| total > most.0)
     }
 
     pub fn is_too_dear(&self, total: i64, hourly: impl FnOnce() -> i64) -> bool {
@@ -233,19 +285,25 @@ impl<'a> Walk<'a> {
     /// A partition whose columns fit waits for its turn, if its class and its price fit too.
     fn weigh(&mut self, leaf: &Leaf, at: usize) {
         self.looked.fitting += 1;
+        let number = leaf.number[at];
+        let (allocated, prices) = (most(&self.floor.need, &leaf.least(at)), leaf.prices(at));
+        // The price first: to ask the class is to look elsewhere in memory.
+        let is_known = !prices.contains(&BEYOND);
+        if is_known && self.is_above_hourly(&prices, &allocated) {
+            return;
+        }
         if !self.asks_class(leaf.class[at], Some(leaf.lender[at]) == self.own) {
             return;
         }
-        let number = leaf.number[at];
-        let allocated = most(&self.floor.need, &leaf.least(at));
-        let (total, hourly) = self.cost(leaf, at, &allocated);
-        if self.is_too_dear(total, || hourly) {
+        let total = if is_known { self.pricer.total(&prices, &allocated) } else { self.cost(leaf, at, &allocated).0 };
+        let hourly = || self.cost(leaf, at, &allocated).1;
+        if self.is_above_total(total) || (!is_known && self.is_too_dear(total, hourly)) {
             return;
         }
         let value = |by, reversed: bool| {
             let value = match by {
                 OrderBy::Total => total,
-                OrderBy::Price => hourly,
+                OrderBy::Price => hourly(),
                 OrderBy::Reliability => i64::from(leaf.unreliable[at]) - 1000,
                 OrderBy::Age => leaf.listed[at],
                 OrderBy::Cpu => -i64::from(allocated[0]),
@@ -255,8 +313,8 @@ impl<'a> Walk<'a> {
             };
             if reversed { value.saturating_neg() } else { value }
         };
-        let rank = Rank::with(&self.search.needs.asked.order, self.book.partition(number), value);
-        self.waiting.push(Reverse((rank, Next::Partition(number))));
+        let keys = keys(&self.search.needs.asked.order, value);
+        self.waiting.push(Reverse((keys, Next::Partition(number))));
     }
 
     /// What so much of a partition costs: for the whole term, and for an hour.
@@ -286,13 +344,32 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the most favourable listing of a class breaks any of these clauses.
-    pub fn class_breaks(&self, class: u32, own: bool, clauses: &[Unfit]) -> bool {
+    fn class_breaks(&self, class: u32, own: bool, clauses: &[Unfit]) -> bool {
+        let Search { needs, client, images, now } = *self.search;
+        self.favourable(class, own, |listing| breaks(listing, needs, client, images, now, clauses))
+    }
+
+    /// The place of the first of these clauses that it breaks, and whether it breaks another.
+    pub fn class_breaks_first(&self, class: u32, own: bool, clauses: &[Unfit]) -> Option<(usize, bool)> {
+        let Search { needs, client, images, now } = *self.search;
+        self.favourable(class, own, |listing| first_broken(listing, needs, client, images, now, clauses))
+    }
+
+    fn favourable<R>(&self, class: u32, own: bool, look: impl FnOnce(&Listing<'_>) -> R) -> R {
         let favourable = self.book.classes.favourable(class, self.host_name);
         let mine = own.then(|| Offer { account: self.search.client, ..favourable.offer.clone() });
-        let listing = Listing { offer: mine.as_ref().unwrap_or(favourable.offer), ..favourable };
-        let Search { needs, client, images, now } = *self.search;
-        breaks(&listing, needs, client, images, now, clauses)
+        look(&Listing { offer: mine.as_ref().unwrap_or(favourable.offer), ..favourable })
     }
+}
+
+/// The clauses that all partitions of a class answer alike, as far as they could be broken; the
+/// cheapest first.
+fn clauses_of_class(needs: &Resolved) -> Vec<Unfit> {
+    // Whether an image comes up is another question in each partition, whether there is one is not.
+    let images = [(Unfit::Os, needs.asked.os.is_some()), (Unfit::Image, needs.asked.image.is_some())]
+        .into_iter()
+        .filter(|i| i.1);
+    needs.ready.clauses.iter().copied().chain(images.map(|i| i.0)).filter(|clause| is_of_class(*clause)).collect()
 }
 
 /// What is asked of columns.

@@ -2,11 +2,12 @@
 //! once; whole parts of the book of which all break two clauses are not looked into.
 
 use crate::book::admit::breaks;
-use crate::book::class::is_of_class;
+use crate::book::class::{Signature, is_of_class};
 use crate::book::index::Book;
 use crate::book::leaf::{Leaf, bits, lanes};
 use crate::book::price::most;
 use crate::book::search::{Search, Walk};
+use crate::book::summary::Summary;
 use crate::book::tree::{Body, ROOT};
 use crate::book::unfit::Unfit;
 use crate::ids::{HostId, PartitionId};
@@ -28,7 +29,7 @@ pub(super) fn count(book: &Book, search: &Search<'_>, is_heard: &dyn Fn(HostId) 
     let mut below = vec![ROOT];
     while let Some(node) = below.pop() {
         let node = book.tree.node(node);
-        if tally.break_two(&node.summary.signature) {
+        if tally.all_break_two(&node.summary) {
             continue;
         }
         match &node.body {
@@ -54,8 +55,8 @@ struct Tally<'a> {
     walk: Walk<'a>,
     /// Every clause, in the fixed order.
     clauses: Vec<Unfit>,
-    /// Places of those that partitions of a class answer alike.
-    of_class: Vec<usize>,
+    /// Those that partitions of a class answer alike.
+    of_class: Vec<Unfit>,
     /// Places of those that columns tell of.
     of_columns: Vec<usize>,
     /// Of the leaf that is looked at: which break a clause.
@@ -81,7 +82,7 @@ impl<'a> Tally<'a> {
         // Where every image comes up in what is asked, the partition's least decides nothing.
         let boots = if modest.all(|is_modest| is_modest) { None } else { Some(HashMap::new()) };
         let of_class = |clause: &Unfit| is_of_class(*clause) || (*clause == Unfit::Boots && boots.is_none());
-        let of_class = (0..clauses.len()).filter(|at| of_class(&clauses[*at])).collect();
+        let of_class = clauses.iter().copied().filter(of_class).collect();
         let names = needs.asked.host.iter().flat_map(|choice| choice.words());
         let bound = book.classes.bound();
         Self {
@@ -100,10 +101,25 @@ impl<'a> Tally<'a> {
         }
     }
 
+    /// Whether all in a part break two clauses at least, so that none of them counts. What all of
+    /// them lack they lack whether they are free or not; who is busy breaks another clause by that.
+    fn all_break_two(&self, part: &Summary) -> bool {
+        match self.missed(&part.signature) {
+            0 => false,
+            1 => self.walk.all_break_a_column(part),
+            _ => true,
+        }
+    }
+
     /// Whether all that is of such a kind breaks two clauses at least: each set of facts comes from
     /// a clause of its own.
-    fn break_two(&self, signature: &crate::book::class::Signature) -> bool {
-        self.walk.facts.iter().filter(|facts| !signature.meets(facts)).take(2).count() == 2
+    fn break_two(&self, signature: &Signature) -> bool {
+        self.missed(signature) == 2
+    }
+
+    /// Of how many sets of facts there is none; counted up to two.
+    fn missed(&self, signature: &Signature) -> usize {
+        self.walk.facts.iter().filter(|facts| !signature.meets(facts)).take(2).count()
     }
 
     fn verdict(&mut self, class: u32, own: bool) -> Verdict {
@@ -111,15 +127,16 @@ impl<'a> Tally<'a> {
         if known != Verdict::Unknown {
             return known;
         }
-        let breaks = |at: &usize| self.walk.class_breaks(class, own, &self.clauses[*at..=*at]);
         let verdict = if self.break_two(&self.walk.book.classes.signature(class)) {
             Verdict::More
         } else {
-            let mut broken = self.of_class.iter().copied().filter(breaks);
-            match (broken.next(), broken.next()) {
-                (None, _) => Verdict::Nothing,
-                (Some(one), None) => Verdict::One(u8::try_from(one).unwrap_or(u8::MAX)),
-                (Some(_), Some(_)) => Verdict::More,
+            match self.walk.class_breaks_first(class, own, &self.of_class) {
+                None => Verdict::Nothing,
+                Some((first, false)) => {
+                    let place = self.place(self.of_class[first]).and_then(|place| u8::try_from(place).ok());
+                    Verdict::One(place.unwrap_or(u8::MAX))
+                }
+                Some((_, true)) => Verdict::More,
             }
         };
         self.verdicts[usize::from(own)][class as usize] = verdict;
@@ -131,9 +148,16 @@ impl<'a> Tally<'a> {
         self.broken.clear();
         // Which break one clause or more, and which two or more.
         let (mut once, mut twice) = (0u64, 0u64);
+        let mut last = None;
         for at in 0..leaf.len() {
             let own = self.walk.own.is_some_and(|own| own == leaf.lender[at]);
-            match self.verdict(leaf.class[at], own) {
+            // Partitions of one computer are mostly of one class, and often side by side.
+            let verdict = match last {
+                Some((class, whose, verdict)) if (class, whose) == (leaf.class[at], own) => verdict,
+                _ => self.verdict(leaf.class[at], own),
+            };
+            last = Some((leaf.class[at], own, verdict));
+            match verdict {
                 Verdict::One(clause) => {
                     once |= 1 << at;
                     self.broken.push((clause.into(), 1 << at));
