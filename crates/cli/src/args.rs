@@ -1,8 +1,8 @@
 //! The command line: nouns with verbs, and the shortcuts that clients use all day.
 
 use crate::commands::{
-    access, account, admin, completions, context, depot, host, image, lease, market, rent, run, search, statement,
-    token, user,
+    access, account, admin, completions, context, copy, depot, forward, host, image, lease, market, rent, run, search,
+    ssh_config, statement, token, user,
 };
 use crate::config::Asked;
 use crate::output::Format;
@@ -63,6 +63,9 @@ pub enum Command {
     Run(run::Run),
     Rent(rent::Rent),
     Ssh(access::Ssh),
+    Cp(copy::Copy),
+    Forward(forward::Forward),
+    SshConfig(ssh_config::SshConfig),
     #[command(subcommand)]
     Lease(lease::Lease),
     Extend(lease::Extend),

@@ -5,7 +5,9 @@ pub mod account;
 pub mod admin;
 pub mod completions;
 pub mod context;
+pub mod copy;
 pub mod depot;
+pub mod forward;
 pub mod host;
 pub mod image;
 pub mod lease;
@@ -17,6 +19,7 @@ pub mod rent;
 mod renting;
 pub mod run;
 pub mod search;
+pub mod ssh_config;
 pub mod statement;
 mod stop;
 pub mod token;
@@ -37,6 +40,9 @@ pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
         Command::Run(run) => return run.run(&market()?, global.verbose > 0).await,
         Command::Rent(rent) => return rent.run(&market()?, format).await,
         Command::Ssh(ssh) => return ssh.run(&market()?).await,
+        Command::Cp(copy) => return copy.run(&market()?).await,
+        Command::Forward(forward) => return forward.run(&market()?).await,
+        Command::SshConfig(config) => return config.run(&market()?).await,
         Command::Release(release) => return release.run(&market()?, format).await,
         Command::Host(host) => return host.run(&global).await,
         Command::Lease(lease) => lease.run(&market()?, format).await?,

@@ -16,7 +16,7 @@ const FOLDER_VARIABLE: &str = "SUBLET_CONFIG";
 /// A token by environment, so that it never stands in a command line.
 pub const TOKEN_VARIABLE: &str = "SUBLET_TOKEN";
 /// The context of a market that is named by environment only.
-const UNNAMED: &str = "environment";
+pub const UNNAMED: &str = "environment";
 
 /// Where things are kept.
 #[derive(Debug, Clone)]

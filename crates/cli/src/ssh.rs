@@ -7,7 +7,7 @@ mod key;
 mod pass;
 mod run;
 
-pub use command::{Invocation, quoted, shell_line};
+pub use command::{Invocation, quoted, settings, shell_line, way};
 pub use key::ClientKey;
 pub use pass::Pass;
-pub use run::{Ended, available, run};
+pub use run::{Ended, available, run, run_tool};

@@ -4,34 +4,41 @@
 //! One thread, one poll loop, fixed memory: it must answer when everything around it does not.
 
 mod cgroup;
+mod forward;
 mod identity;
 mod init;
 mod job;
 mod link;
 mod port;
 mod serve;
+mod sftp;
 mod spawn;
 mod stats;
 mod sys;
 mod table;
 mod users;
 
+use forward::Forward;
 use serve::{Ending, Manner};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 const USAGE: &str = "usage: sublet-guest [--rehearse (--fd N | --socket PATH)] | --version
+       sublet-guest sftp | connect HOST PORT | connect PATH | listen HOST PORT DOOR | take DOOR N
 
 Without arguments it serves the host on the virtio port org.sublet.guest.0; as process 1 it also
 sets the system up. --rehearse serves on a socket instead and leaves this machine's name, clock,
-limits and power alone.";
+limits and power alone. The others are what the host starts for a client: file transfer and
+forwarded connections, over stdin and stdout.";
 
 enum Mode {
     Init,
     Service,
     RehearseFd(i32),
     RehearseSocket(PathBuf),
+    Sftp,
+    Forward(Forward),
 }
 
 fn main() {
@@ -50,6 +57,18 @@ fn main() {
         Mode::Service => for_ever(Manner::Service),
         Mode::RehearseFd(fd) => rehearse(sys::adopt(fd)),
         Mode::RehearseSocket(path) => rehearse_at(&path),
+        Mode::Sftp => {
+            finish("transfer files", sys::take_stdio().and_then(|(input, output)| sftp::serve(input, output)))
+        }
+        Mode::Forward(forward) => finish("forward", forward.run()),
+    }
+}
+
+/// Ends a process that served one client, with the error in words.
+fn finish(what: &str, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        say(&format!("cannot {what}: {error}"));
+        std::process::exit(1);
     }
 }
 
@@ -64,6 +83,10 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Mode, String> {
         ["--version"] => Err(format!("sublet-guest {}", env!("CARGO_PKG_VERSION"))),
         ["--rehearse", "--fd", fd] => fd.parse().map(Mode::RehearseFd).map_err(|_| USAGE.into()),
         ["--rehearse", "--socket", path] => Ok(Mode::RehearseSocket(path.into())),
+        ["sftp"] => Ok(Mode::Sftp),
+        [what @ ("connect" | "listen" | "take"), rest @ ..] => {
+            Forward::parse(what, rest).map(Mode::Forward).ok_or_else(|| USAGE.into())
+        }
         _ => Err(USAGE.into()),
     }
 }

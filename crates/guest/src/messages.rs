@@ -33,6 +33,14 @@ pub const MAX_TEXT_BYTES: usize = 1024;
 /// Most words or variables of a command.
 pub const MAX_WORDS: usize = 4096;
 
+/// The program a job names to run this very program: file transfer and forwarded connections are jobs
+/// of it. The name is the kernel's, so it is there in every image, wherever the program was put.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+/// What a forwarded connection says on stdout once it stands; what follows is the other end's.
+pub const CONNECTED: u8 = b'+';
+/// Most connections that wait to be taken from one port that is listened on.
+pub const MAX_WAITING_CONNECTIONS: usize = 64;
+
 /// Kinds of frames.
 #[allow(missing_docs, reason = "each is the name of a message below")]
 pub mod kind {

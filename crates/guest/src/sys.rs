@@ -11,6 +11,17 @@ pub fn adopt(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// Stdin and stdout without buffers, taken over: both numbers then lead nowhere, so that dropping
+/// one ends it.
+pub fn take_stdio() -> io::Result<(std::fs::File, std::fs::File)> {
+    use std::os::fd::AsFd;
+    let taken = (io::stdin().as_fd().try_clone_to_owned()?.into(), io::stdout().as_fd().try_clone_to_owned()?.into());
+    let nowhere = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nowhere)?;
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    Ok(taken)
+}
+
 /// Makes this process the last to suffer: not chosen when memory runs out, not paged out, ahead of
 /// every job. Children start from ordinary values (see [`crate::spawn`]).
 pub fn protect_self() {

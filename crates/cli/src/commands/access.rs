@@ -40,7 +40,7 @@ impl Ssh {
         let invocation = Invocation {
             terminal: self.tty.then_some(true),
             command: (!self.command.is_empty()).then(|| ssh::shell_line(&self.command)),
-            log: None,
+            ..Invocation::default()
         };
         if self.print {
             let arguments = invocation.arguments(&pass, &key)?;

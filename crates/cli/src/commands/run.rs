@@ -68,7 +68,7 @@ impl Run {
     }
 
     fn invocation(&self) -> Invocation {
-        Invocation { terminal: Some(self.tty), command: Some(ssh::shell_line(&self.command)), log: None }
+        Invocation { terminal: Some(self.tty), command: Some(ssh::shell_line(&self.command)), ..Invocation::default() }
     }
 
     async fn in_lease(&self, market: &Market, which: &str) -> anyhow::Result<ExitCode> {
@@ -196,7 +196,11 @@ async fn leave(market: &Market, lease: &LeaseView) -> Option<LeaseView> {
 
 /// Enters a lease that is there.
 pub async fn enter(market: &Market, pass: &Pass, key: &ClientKey, invocation: Invocation) -> anyhow::Result<ExitCode> {
-    let ended = ssh::run(invocation, pass, key, None).await?;
+    conclude_with(market, pass, ssh::run(invocation, pass, key, None).await?).await
+}
+
+/// The same of what was already run: where the way broke, the market is asked why.
+pub async fn conclude_with(market: &Market, pass: &Pass, ended: Ended) -> anyhow::Result<ExitCode> {
     let seen = match ended {
         Ended::Broken(_) | Ended::Exited(255) => {
             let look = leasing::reason_within(market, pass.lease, REASON);

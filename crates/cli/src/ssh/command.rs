@@ -9,6 +9,8 @@ use std::path::Path;
 pub struct Invocation {
     /// Whether the guest gets a terminal; none: as `ssh` itself decides.
     pub terminal: Option<bool>,
+    /// Words that stand before where to go, such as those of forwarded ports.
+    pub forwards: Vec<String>,
     /// What to run, as one line of shell; none: a login shell.
     pub command: Option<String>,
     /// Where `ssh` writes what it has to say itself, apart from what the guest says.
@@ -18,15 +20,7 @@ pub struct Invocation {
 impl Invocation {
     /// Arguments of `ssh`, the program's own name left out.
     pub fn arguments(&self, pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<OsString>> {
-        let (host, port) = address(&pass.dial)?;
-        let mut arguments: Vec<OsString> = ["-F", "none"].map(Into::into).into();
-        for option in options(pass) {
-            arguments.extend(["-o".into(), option.into()]);
-        }
-        for (name, path) in [("UserKnownHostsFile", pass.known_hosts()), ("CertificateFile", pass.certificate())] {
-            arguments.extend(["-o".into(), path_option(name, &path)]);
-        }
-        arguments.extend(["-i".into(), escaped(&key.path), "-p".into(), port.to_string().into()]);
+        let mut arguments = way(pass, key)?;
         if let Some(log) = &self.log {
             arguments.extend(["-E".into(), log.into()]);
         }
@@ -35,39 +29,57 @@ impl Invocation {
             Some(false) => arguments.push("-T".into()),
             None => {}
         }
-        arguments.extend(["-l".into(), pass.user.clone().into(), "--".into(), host.into()]);
+        arguments.extend(self.forwards.iter().map(Into::into));
+        arguments.extend(["--".into(), pass.user.clone().into()]);
         arguments.extend(self.command.as_ref().map(OsString::from));
         Ok(arguments)
     }
 }
 
+/// What `ssh`, `scp` and `sftp` all take and need to come in; the lease's id is then the name of the
+/// computer to go to.
+pub fn way(pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<OsString>> {
+    let mut arguments: Vec<OsString> = ["-F", "none"].map(Into::into).into();
+    for (name, value) in settings(pass, key)? {
+        arguments.extend(["-o".into(), format!("{name}={value}").into()]);
+    }
+    Ok(arguments)
+}
+
+/// The same as lines of a configuration file.
+pub fn settings(pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let (host, port) = address(&pass.dial)?;
+    let mut all = vec![("HostName", host), ("Port", port.to_string()), ("User", pass.user.clone())];
+    all.extend(options(pass));
+    all.push(("UserKnownHostsFile", in_quotes(&pass.known_hosts())));
+    all.push(("CertificateFile", in_quotes(&pass.certificate())));
+    all.push(("IdentityFile", in_quotes(&key.path)));
+    Ok(all)
+}
+
 /// Nothing is asked, nothing is trusted that the market did not vouch for, nothing of the
 /// person's own set-up interferes.
-fn options(pass: &Pass) -> [String; 13] {
+fn options(pass: &Pass) -> [(&'static str, String); 13] {
     [
-        "StrictHostKeyChecking=yes".into(),
-        "GlobalKnownHostsFile=/dev/null".into(),
-        "UpdateHostKeys=no".into(),
-        "CheckHostIP=no".into(),
-        format!("HostKeyAlias={}", pass.lease),
-        "IdentitiesOnly=yes".into(),
-        "IdentityAgent=none".into(),
-        "PreferredAuthentications=publickey".into(),
-        "BatchMode=yes".into(),
-        "ControlPath=none".into(),
-        "ServerAliveInterval=15".into(),
-        "ConnectTimeout=20".into(),
-        "LogLevel=ERROR".into(),
+        ("StrictHostKeyChecking", "yes".into()),
+        ("GlobalKnownHostsFile", "/dev/null".into()),
+        ("UpdateHostKeys", "no".into()),
+        ("CheckHostIP", "no".into()),
+        ("HostKeyAlias", pass.lease.to_string()),
+        ("IdentitiesOnly", "yes".into()),
+        ("IdentityAgent", "none".into()),
+        ("PreferredAuthentications", "publickey".into()),
+        ("BatchMode", "yes".into()),
+        ("ControlPath", "none".into()),
+        ("ServerAliveInterval", "15".into()),
+        ("ConnectTimeout", "20".into()),
+        ("LogLevel", "ERROR".into()),
     ]
 }
 
 /// `ssh` splits at spaces and expands `%` in these.
-fn escaped(path: &Path) -> OsString {
-    path.to_string_lossy().replace('%', "%%").into()
-}
-
-fn path_option(name: &str, path: &Path) -> OsString {
-    format!("{name}=\"{}\"", path.to_string_lossy().replace('%', "%%")).into()
+fn in_quotes(path: &Path) -> String {
+    format!("\"{}\"", path.to_string_lossy().replace('%', "%%"))
 }
 
 /// `127.0.0.1:40222` or `[::1]:22`; a name of letters only, since the market chooses it.
@@ -132,30 +144,33 @@ mod tests {
             "-o GlobalKnownHostsFile=/dev/null",
             "-o HostKeyAlias=lease_00000000000000000000000005",
             "-o CertificateFile=\"/home/a b/leases/5/certificate.pub\"",
-            "-i /home/a b/100%%/id",
+            "-o IdentityFile=\"/home/a b/100%%/id\"",
+            "-o HostName=127.0.0.1",
             "-o IdentitiesOnly=yes",
             "-o ServerAliveInterval=15",
             "-o ControlPath=none",
             "-o BatchMode=yes",
-            "-p 40222",
+            "-o Port=40222",
+            "-o User=lease_00000000000000000000000005",
         ] {
             assert!(all.contains(wanted), "{wanted} is missing in {all}");
         }
-        assert!(all.ends_with("-l lease_00000000000000000000000005 -- 127.0.0.1"), "{all}");
+        assert!(all.ends_with("-- lease_00000000000000000000000005"), "{all}");
     }
 
     #[test]
     fn terminal_command_and_log_stand_where_ssh_reads_them() {
         let tail = |invocation: Invocation| {
             let all = line(&invocation, "[::1]:22");
-            all.split_once("-p 22").unwrap().1.replace("lease_00000000000000000000000005", "L")
+            all.split_once("100%%/id\"").unwrap().1.replace("lease_00000000000000000000000005", "L")
         };
         let command = Some("echo hi".to_string());
         for (invocation, wanted) in [
-            (Invocation::default(), " -l L -- ::1"),
-            (Invocation { terminal: Some(true), ..Default::default() }, " -tt -l L -- ::1"),
-            (Invocation { terminal: Some(false), command, log: None }, " -T -l L -- ::1 echo hi"),
-            (Invocation { log: Some("/l".into()), ..Default::default() }, " -E /l -l L -- ::1"),
+            (Invocation::default(), " -- L"),
+            (Invocation { terminal: Some(true), ..Default::default() }, " -tt -- L"),
+            (Invocation { terminal: Some(false), command, ..Default::default() }, " -T -- L echo hi"),
+            (Invocation { log: Some("/l".into()), ..Default::default() }, " -E /l -- L"),
+            (Invocation { forwards: vec!["-N".into()], ..Default::default() }, " -N -- L"),
         ] {
             assert_eq!(tail(invocation), wanted);
         }

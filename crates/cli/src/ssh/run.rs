@@ -25,11 +25,15 @@ pub type FirstByte = Arc<dyn Fn() + Send + Sync>;
 
 /// Whether there is an `ssh` to call; asked before anything is rented.
 pub fn available() -> anyhow::Result<()> {
+    there_is("ssh")
+}
+
+fn there_is(program: &str) -> anyhow::Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|folder| folder.join("ssh").is_file()) {
+    if std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
         return Ok(());
     }
-    let missing = Failure::new(Exit::Failed, "there is no `ssh` program on this computer");
+    let missing = Failure::new(Exit::Failed, format!("there is no `{program}` program on this computer"));
     Err(missing.advise("install it (Debian, Ubuntu: apt install openssh-client)").into())
 }
 
@@ -60,6 +64,18 @@ pub async fn run(
     let said = std::fs::read_to_string(&log).unwrap_or_default();
     let _ = std::fs::remove_file(&log);
     Ok(judge(status, stopped, said.trim()))
+}
+
+/// Runs another program of OpenSSH, such as `scp`, on the person's own streams.
+pub async fn run_tool(program: &str, arguments: Vec<std::ffi::OsString>) -> anyhow::Result<Ended> {
+    there_is(program)?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    end_with_us(&mut command);
+    let mut signals = Signals::listen()?;
+    let mut child = command.spawn()?;
+    let (status, stopped) = wait(&mut child, &mut signals).await?;
+    Ok(judge(status, stopped, ""))
 }
 
 /// Killed, we leave nobody behind who holds the partition as if we were there: the host sees the

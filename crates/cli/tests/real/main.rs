@@ -3,6 +3,8 @@
 //! Run by `scripts/test`, which builds the images first. One binary, so that the rest of the tests
 //! stay quick.
 
+#![allow(clippy::print_stdout, reason = "what was seen stands beside the verdict")]
+
 mod access;
 mod apart;
 mod crashes;
@@ -10,4 +12,5 @@ mod fixture;
 mod images;
 mod locked;
 mod silence;
+mod tools;
 mod work;

@@ -11,7 +11,8 @@ mod pump;
 
 pub use exec::{Exec, JobControl, Output, Stdin};
 pub use sublet_guest::messages::{
-    Command, Exec as ExecRequest, Identity, JobState, Pty, Ready, Refusal, Stats, Status, Tail, Welcome,
+    CONNECTED, Command, Exec as ExecRequest, Identity, JobState, OWN_PROGRAM, Pty, Ready, Refusal, Stats, Status, Tail,
+    Welcome,
 };
 
 use pump::{Entry, Shared};

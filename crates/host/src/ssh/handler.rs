@@ -1,10 +1,11 @@
 //! One connection as russh tells of it: who comes in, and what its channels ask for.
 
+use super::forward::{self, Forwarding, Listener, Room};
 use super::inbox::{Inbox, TRICKLE_BYTES, TRICKLE_EVERY, WINDOW_BYTES};
 use super::server::{Connection, SshServer};
 use super::work::{Steering, Work};
 use super::{Door, Refusal, SessionEvent, certificate};
-use crate::guest_link::{Command, Pty};
+use crate::guest_link::{Command, OWN_PROGRAM, Pty};
 use russh::keys::{Certificate, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Response, Session, VerifiedPublicKey};
 use russh::{
@@ -18,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Channels of one connection at a time.
 const MOST_CHANNELS: usize = 10;
+/// Forwarded connections of one connection at a time, and ports listened on.
+const MOST_FORWARDS: usize = 64;
+const MOST_LISTENERS: usize = 16;
 /// Variables a client may set, and how long each may be.
 const MOST_VARIABLES: usize = 64;
 const MOST_VARIABLE_BYTES: usize = 4096;
@@ -29,6 +33,8 @@ pub struct Client<D> {
     server: Arc<SshServer<D>>,
     connection: Arc<Connection>,
     channels: HashMap<ChannelId, Slot>,
+    /// Ports listened on in the guest, by the address and port that the client knows them by.
+    listeners: HashMap<(String, u32), Listener>,
     refused: Option<Refusal>,
 }
 
@@ -42,6 +48,24 @@ struct Slot {
     size: watch::Sender<(u16, u16)>,
     closed: CancellationToken,
     over: CancellationToken,
+    /// A connection forwarded, in or out, rather than a session.
+    forwards: bool,
+}
+
+impl Slot {
+    fn new(inbox: Arc<Inbox>) -> Self {
+        Self {
+            write: None,
+            env: Vec::new(),
+            pty: None,
+            inbox,
+            signals: None,
+            size: watch::Sender::new((0, 0)),
+            closed: CancellationToken::new(),
+            over: CancellationToken::new(),
+            forwards: false,
+        }
+    }
 }
 
 impl<D> Drop for Client<D> {
@@ -52,7 +76,7 @@ impl<D> Drop for Client<D> {
 
 impl<D: Door> Client<D> {
     pub fn new(server: Arc<SshServer<D>>, connection: Arc<Connection>) -> Self {
-        Self { server, connection, channels: HashMap::new(), refused: None }
+        Self { server, connection, channels: HashMap::new(), listeners: HashMap::new(), refused: None }
     }
 
     async fn let_in(&self, user: &str, certificate: &Certificate) -> Result<(), Refusal> {
@@ -73,8 +97,8 @@ impl<D: Door> Client<D> {
         Ok(())
     }
 
-    /// Starts the channel's one job; whether that was possible.
-    fn start(&mut self, id: ChannelId, command: Command, session: &mut Session) -> bool {
+    /// Starts what the channel is for; whether that was possible.
+    fn start(&mut self, id: ChannelId, command: Command, is_job: bool, session: &mut Session) -> bool {
         let (Some(slot), Some(tenant)) = (self.channels.get_mut(&id), self.connection.tenant()) else { return false };
         let Some(write) = slot.write.take() else { return false };
         let (tell, signals) = mpsc::channel(MOST_SIGNALS);
@@ -93,11 +117,47 @@ impl<D: Door> Client<D> {
                 over: slot.over.clone(),
             },
             command,
+            is_job,
             env: std::mem::take(&mut slot.env),
             pty: slot.pty.take(),
         };
         tokio::spawn(work.run());
         true
+    }
+}
+
+impl<D: Door> Client<D> {
+    /// Channels that are open, of one kind.
+    fn count(&mut self, forwards: bool) -> usize {
+        self.channels.retain(|_, slot| !slot.over.is_cancelled());
+        self.channels.values().filter(|slot| slot.forwards == forwards).count()
+    }
+
+    fn forward(&self) -> Option<Forwarding<D>> {
+        let tenant = self.connection.tenant()?.clone();
+        Some(Forwarding { server: Arc::clone(&self.server), connection: Arc::clone(&self.connection), tenant })
+    }
+
+    /// Connects to something inside the partition; the client is told once that stands.
+    async fn connect(&mut self, channel: Channel<Msg>, to: &[&str], reply: ChannelOpenHandle) {
+        let there_is_room = self.count(true) < MOST_FORWARDS;
+        let Some(forward) = self.forward().filter(|_| there_is_room) else {
+            return reply.reject(ChannelOpenFailure::ResourceShortage).await;
+        };
+        if !to.iter().all(|word| forward::is_plain(word)) {
+            return reply.reject(ChannelOpenFailure::ConnectFailed).await;
+        }
+        let room = Room::new(&self.connection.held);
+        let slot = Slot {
+            closed: room.closed.clone(),
+            over: room.over.clone(),
+            forwards: true,
+            ..Slot::new(Arc::clone(&room.inbox))
+        };
+        self.channels.insert(channel.id(), slot);
+        let (_, write) = channel.split();
+        let words: Vec<String> = to.iter().map(|word| (*word).to_owned()).collect();
+        tokio::spawn(async move { forward.connect(&words, write, room, reply).await });
     }
 }
 
@@ -175,31 +235,91 @@ impl<D: Door> Handler for Client<D> {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.channels.retain(|_, slot| !slot.over.is_cancelled());
-        if self.connection.tenant().is_none() || self.channels.len() >= MOST_CHANNELS {
+        if self.connection.tenant().is_none() || self.count(false) >= MOST_CHANNELS {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
         let id = channel.id();
         // The reading half is dropped: what comes in is taken from the callbacks below.
         let (_, write) = channel.split();
-        let slot = Slot {
-            write: Some(write),
-            env: Vec::new(),
-            pty: None,
-            inbox: Arc::new(Inbox::new(Arc::clone(&self.connection.held))),
-            signals: None,
-            size: watch::Sender::new((0, 0)),
-            closed: CancellationToken::new(),
-            over: CancellationToken::new(),
-        };
+        let slot = Slot { write: Some(write), ..Slot::new(Arc::new(Inbox::new(Arc::clone(&self.connection.held)))) };
         self.channels.insert(id, slot);
         reply.accept().await;
         Ok(())
     }
 
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.connect(channel, &[host, &port.to_string()], reply).await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.connect(channel, &[path], reply).await;
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        self.listeners.retain(|_, listener| !listener.over.is_cancelled());
+        let Some(forward) = self.forward().filter(|_| self.listeners.len() < MOST_LISTENERS) else { return Ok(false) };
+        let listening = forward.listen(address, *port, session.handle()).await;
+        match listening {
+            Ok((bound, listener)) => {
+                *port = bound;
+                self.listeners.insert((address.to_owned(), bound), listener);
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::debug!(peer = self.connection.peer, error, "a port cannot be listened on");
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.listeners.remove(&(address.to_owned(), port)).is_some())
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let room = self.connection.room(id);
+        self.channels
+            .insert(id, Slot { closed: room.closed, over: room.over, forwards: true, ..Slot::new(room.inbox) });
+        Ok(())
+    }
+
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
         if let Some(slot) = self.channels.remove(&id) {
+            slot.inbox.end();
             slot.closed.cancel();
         }
         Ok(())
@@ -266,26 +386,25 @@ impl<D: Door> Handler for Client<D> {
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        match self.start(id, Command::Login, session) {
+        match self.start(id, Command::Login, true, session) {
             true => session.channel_success(id),
             false => session.channel_failure(id),
         }
     }
 
     async fn exec_request(&mut self, id: ChannelId, line: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        match self.start(id, Command::Line(line.to_vec()), session) {
+        match self.start(id, Command::Line(line.to_vec()), true, session) {
             true => session.channel_success(id),
             false => session.channel_failure(id),
         }
     }
 
-    async fn subsystem_request(
-        &mut self,
-        id: ChannelId,
-        _name: &str,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
-        session.channel_failure(id)
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
+        let sftp = || Command::Argv(vec![OWN_PROGRAM.into(), "sftp".into()]);
+        match name == "sftp" && self.start(id, sftp(), false, session) {
+            true => session.channel_success(id),
+            false => session.channel_failure(id),
+        }
     }
 
     async fn x11_request(

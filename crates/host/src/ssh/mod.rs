@@ -7,10 +7,12 @@
 //! - [`certificate`]: what is accepted, a pure function, and every refusal in words.
 //! - `handler`: one connection, as russh tells of it. `guarded`: the socket under it.
 //! - `work`: one channel, that is one job in the guest. `inbox`: its input, bounded.
+//! - `forward`: ports and connections forwarded, which begin and end inside the guest.
 //!
 //! Deliberately absent: passwords, plain keys, forwards to the host's own network.
 
 pub mod certificate;
+mod forward;
 mod guarded;
 mod handler;
 mod inbox;

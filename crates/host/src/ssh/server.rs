@@ -1,12 +1,13 @@
 //! Accepts connections, bounds them, and ends them with their lease.
 
+use super::forward::Room;
 use super::guarded::{AuthWatch, Guarded};
 use super::handler::Client;
 use super::inbox::{Held, WINDOW_BYTES};
 use super::{Admission, Door, LeaseKey, Refusal, SessionEvent};
 use russh::keys::{Algorithm, PrivateKey};
 use russh::server::{Config, Handle};
-use russh::{Disconnect, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+use russh::{ChannelId, Disconnect, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -70,6 +71,8 @@ pub struct Connection {
     pub held: Arc<Held>,
     /// Channels whose job has ended by itself and whose client gets the rest of its output.
     pub finishing: watch::Sender<usize>,
+    /// Channels that we opened and that either we or russh's callback have heard of first.
+    rooms: Mutex<HashMap<ChannelId, Room>>,
     /// It was told why it is refused, and is to go.
     pub refused: CancellationToken,
     entered: CancellationToken,
@@ -86,6 +89,7 @@ impl Connection {
             auth: Arc::default(),
             held: Arc::default(),
             finishing: watch::Sender::new(0),
+            rooms: Mutex::default(),
             refused: CancellationToken::new(),
             entered: CancellationToken::new(),
             last_job_ended: Mutex::default(),
@@ -97,6 +101,13 @@ impl Connection {
     /// Whom it was let in as.
     pub fn tenant(&self) -> Option<&Admission> {
         self.tenant.get()
+    }
+
+    /// The room of a channel that we opened. Two ask for it: who opened the channel, and the
+    /// callback through which its input comes. The first makes it, the second takes it along.
+    pub fn room(&self, id: ChannelId) -> Room {
+        let mut rooms = lock(&self.rooms);
+        rooms.remove(&id).unwrap_or_else(|| rooms.entry(id).or_insert_with(|| Room::new(&self.held)).clone())
     }
 
     /// A client was given all that its job had to say.

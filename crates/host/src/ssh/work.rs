@@ -39,6 +39,8 @@ pub struct Work<D> {
     pub inbox: Arc<Inbox>,
     pub steering: Steering,
     pub command: Command,
+    /// Whether it can be the one job of a one-shot lease; file transfer beside it is not.
+    pub is_job: bool,
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     pub pty: Option<Pty>,
 }
@@ -88,7 +90,7 @@ impl<D: Door> Work<D> {
 
     /// Runs the job. `None` if everything was said already.
     async fn work(&mut self, link: &GuestLink) -> Option<End> {
-        let only = self.server.take_only_job(&self.tenant);
+        let only = self.is_job && self.server.take_only_job(&self.tenant);
         let job = format!("job_{}", uuid::Uuid::now_v7().simple());
         let request = ExecRequest {
             job: job.clone(),

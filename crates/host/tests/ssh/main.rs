@@ -1,5 +1,7 @@
 //! The SSH server before the real guest program, with the OpenSSH client that people have.
 
+mod files;
+mod forwards;
 #[path = "../rehearsal/mod.rs"]
 mod rehearsal;
 mod setup;
@@ -26,7 +28,7 @@ async fn commands_run_with_status_and_streams_apart() {
         assert_eq!((done.out().as_str(), done.code()), (out, code), "{words:?}: {}", done.err());
         assert!(done.err().contains(err), "{words:?}: {}", done.err());
     }
-    let refused = house.ssh(&["-s"], &["sftp"], b"").await;
+    let refused = house.ssh(&["-s"], &["netconf"], b"").await;
     assert_ne!(refused.code(), 0);
 }
 

@@ -9,7 +9,7 @@ use sublet_host::guest_link::GuestLink;
 use sublet_host::ssh::{Admission, Door, LeaseKey, SessionEvent, SshServer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -139,14 +139,20 @@ impl House {
     }
 
     fn command(&self, key: &Path, user: &str, options: &[&str]) -> Command {
-        let mut command = Command::new("ssh");
+        let mut command = self.tool("ssh", key, options);
+        command.arg("-p").arg(self.port.to_string()).arg(format!("{user}@127.0.0.1"));
+        command
+    }
+
+    /// A program of OpenSSH with what it needs to come in, but for the port and whither.
+    fn tool(&self, program: &str, key: &Path, options: &[&str]) -> Command {
+        let mut command = Command::new(program);
         // What comes first counts, so a test's own options do.
         command.args(["-F", "none"]).args(options);
         command.args(["-o", "PasswordAuthentication=no", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]);
         command.args(["-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=sublet", "-o", "LogLevel=INFO"]);
         command.arg("-o").arg(format!("UserKnownHostsFile={}", self.keys.path("known").display()));
-        command.arg("-i").arg(key).arg("-p").arg(self.port.to_string());
-        command.arg(format!("{user}@127.0.0.1"));
+        command.arg("-i").arg(key);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
@@ -173,6 +179,33 @@ impl House {
         };
         let (output, ()) = tokio::join!(child.wait_with_output(), write);
         Done(output.unwrap())
+    }
+
+    /// Runs `scp` or `sftp`; in its words, `lease:` stands for the partition.
+    pub async fn copy(&self, program: &str, words: &[&str], input: &str) -> Done {
+        let mut command = self.tool(program, &self.right, &[]);
+        command.arg("-P").arg(self.port.to_string());
+        command.args(words.iter().map(|word| word.replace("lease:", "lease_a@127.0.0.1:")));
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+        Done(child.wait_with_output().await.unwrap())
+    }
+
+    /// The command line by which other programs are told to call `ssh`.
+    pub fn ssh_line(&self) -> String {
+        let command = self.command(&self.right, "lease_a", &[]);
+        let command = command.as_std();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        // Whither is for the program to say.
+        words[..words.len() - 1].join(" ")
+    }
+
+    /// A client that forwards and does nothing else, until it is dropped.
+    pub fn forwarding(&self, options: &[&str]) -> Child {
+        self.command(&self.right, "lease_a", &[options, &["-N", "-o", "ExitOnForwardFailure=yes"]].concat())
+            .spawn()
+            .unwrap()
     }
 
     /// Runs a command whose output is not read for a second.
