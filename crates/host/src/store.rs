@@ -18,7 +18,8 @@ pub use keys::Keys;
 pub use receipts::NewReceipt;
 pub use runs::{Run, Stage};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ use std::time::Duration;
 
 /// Version of the schema: a newer one is not opened.
 const SCHEMA: i64 = 1;
+/// So many compiled statements are kept.
+const STATEMENTS: usize = 64;
 /// What is tried by whoever opens one.
 const OPEN: &str = "open the host's store";
 /// Longest path of a state directory: its sockets must fit into 107 bytes.
@@ -188,6 +191,9 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "wal").map_err(&failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(&failed)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(&failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // A statement is not compiled anew because another number is bound to it.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(&failed)?;
         let migrate = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate);
         let migrate = migrate.map_err(&failed)?;
         let version: i64 = migrate.query_row("pragma user_version", [], |row| row.get(0)).map_err(&failed)?;
@@ -257,6 +263,21 @@ impl Store {
         transaction.commit().map_err(&failed)?;
         Ok(outcome)
     }
+}
+
+/// Changes rows. What changes them is compiled once a connection.
+fn change(t: &rusqlite::Transaction<'_>, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<usize> {
+    t.prepare_cached(sql)?.execute(values)
+}
+
+/// Reads a row, if it is there.
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+    read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    connection.prepare_cached(sql)?.query_row(values, read).optional()
 }
 
 /// Reads a text of the store as what it stands for.

@@ -1,7 +1,7 @@
 //! What was applied, and which generations are gone.
 
 use super::runs::reason_of;
-use super::{Result, Store, StoreError, parse};
+use super::{Result, Store, StoreError, change, parse};
 use rusqlite::OptionalExtension;
 use std::collections::BTreeMap;
 use sublet_model::ids::PartitionId;
@@ -65,7 +65,8 @@ impl Store {
     pub fn apply(&self, partition: PartitionId, allocation: &Allocation) -> Result<()> {
         const ATTEMPT: &str = "record an allocation";
         self.write(ATTEMPT, |t| {
-            t.execute(
+            change(
+                t,
                 "insert into allocations \
                  (partition, generation, revision, cpu_millicores, memory_mib, disk_gib, vcpus) \
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -120,7 +121,8 @@ impl Store {
     ) -> Result<()> {
         const ATTEMPT: &str = "record that a generation is gone";
         self.write(ATTEMPT, |t| {
-            t.execute(
+            change(
+                t,
                 "insert into gone (partition, generation, reason, detail) values (?1, ?2, ?3, ?4) \
                  on conflict (partition, generation) do nothing",
                 rusqlite::params![partition.to_string(), generation as i64, reason.map(EndReason::word), detail],
@@ -134,13 +136,15 @@ impl Store {
     pub fn acknowledge_gone(&self, partition: PartitionId, generation: u64) -> Result<()> {
         const ATTEMPT: &str = "keep an acknowledgement";
         self.write(ATTEMPT, |t| {
-            t.execute(
+            change(
+                t,
                 "update gone set acknowledged = 1 where partition = ?1 and generation <= ?2",
                 rusqlite::params![partition.to_string(), generation as i64],
             )
             .map_err(StoreError::of(ATTEMPT))?;
             // The newest one stays: it is the fence for runs.
-            t.execute(
+            change(
+                t,
                 "delete from gone where partition = ?1 and acknowledged = 1 and generation < \
                  (select max(generation) from gone h where h.partition = ?1)",
                 [partition.to_string()],
@@ -178,7 +182,8 @@ impl Store {
                 .map_err(&failed)?;
             let from = highest.map_or(first_uid, |highest| first_uid.max(highest + 1));
             let uid = (from..).find(|uid| !is_taken(*uid)).unwrap_or(from);
-            t.execute(
+            change(
+                t,
                 "insert into places (partition, place, uid) values (?1, ?2, ?3)",
                 rusqlite::params![partition.to_string(), number, uid],
             )

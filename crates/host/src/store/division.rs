@@ -1,7 +1,6 @@
 //! How the owner divided the computer.
 
-use super::{Result, Store, StoreError, from_json, to_json};
-use rusqlite::OptionalExtension;
+use super::{Result, Store, StoreError, change, from_json, one, to_json};
 use sublet_wire::sync::Division;
 
 impl Store {
@@ -9,10 +8,8 @@ impl Store {
     pub fn division(&self) -> Result<Division> {
         const ATTEMPT: &str = "read the division";
         let connection = self.lock();
-        let body: Option<String> = connection
-            .query_row("select body from division", [], |row| row.get(0))
-            .optional()
-            .map_err(StoreError::of(ATTEMPT))?;
+        let body: Option<String> =
+            one(&connection, "select body from division", [], |row| row.get(0)).map_err(StoreError::of(ATTEMPT))?;
         body.map_or(Ok(Division::default()), |body| from_json(ATTEMPT, &body))
     }
 
@@ -21,7 +18,8 @@ impl Store {
         const ATTEMPT: &str = "keep the division";
         let body = to_json(ATTEMPT, division)?;
         self.write(ATTEMPT, |t| {
-            t.execute(
+            change(
+                t,
                 "insert into division (id, revision, body) values (1, ?1, ?2) \
                  on conflict (id) do update set revision = excluded.revision, body = excluded.body",
                 rusqlite::params![division.revision as i64, body],

@@ -1,7 +1,6 @@
 //! Who this host is.
 
-use super::{Result, Store, StoreError, from_json, parse, to_json};
-use rusqlite::OptionalExtension;
+use super::{Result, Store, StoreError, change, from_json, one, parse, to_json};
 use sublet_model::identity::{PublicKey, Sha256Digest};
 use sublet_model::ids::{AccountId, HostId};
 
@@ -31,19 +30,14 @@ impl Store {
     pub fn identity(&self) -> Result<Option<Identity>> {
         const ATTEMPT: &str = "read who this host is";
         let connection = self.lock();
-        let row = connection
-            .query_row(
-                "select host, name, account, market, fingerprint, market_key, ssh_ca, session from identity",
-                [],
-                |row| {
-                    let texts: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
-                    let print: Option<String> = row.get(4)?;
-                    let keys: [String; 2] = [row.get(5)?, row.get(6)?];
-                    Ok((texts, print, keys, row.get::<_, i64>(7)?))
-                },
-            )
-            .optional()
-            .map_err(StoreError::of(ATTEMPT))?;
+        let columns = "select host, name, account, market, fingerprint, market_key, ssh_ca, session from identity";
+        let row = one(&connection, columns, [], |row| {
+            let texts: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+            let print: Option<String> = row.get(4)?;
+            let keys: [String; 2] = [row.get(5)?, row.get(6)?];
+            Ok((texts, print, keys, row.get::<_, i64>(7)?))
+        })
+        .map_err(StoreError::of(ATTEMPT))?;
         let Some(([host, name, account, market], print, [market_key, ssh_ca], session)) = row else {
             return Ok(None);
         };
@@ -64,7 +58,8 @@ impl Store {
         const ATTEMPT: &str = "keep who this host is";
         let ssh_ca = to_json(ATTEMPT, &identity.ssh_ca)?;
         self.write(ATTEMPT, |t| {
-            t.execute(
+            change(
+                t,
                 "insert into identity (id, host, name, account, market, fingerprint, market_key, ssh_ca, session) \
                  values (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 rusqlite::params![
@@ -88,7 +83,7 @@ impl Store {
         const ATTEMPT: &str = "keep the session's number";
         self.write(ATTEMPT, |t| {
             let number = i64::try_from(session).unwrap_or(i64::MAX);
-            t.execute("update identity set session = ?1", [number]).map(drop).map_err(StoreError::of(ATTEMPT))
+            change(t, "update identity set session = ?1", [number]).map(drop).map_err(StoreError::of(ATTEMPT))
         })
     }
 
@@ -97,7 +92,7 @@ impl Store {
         const ATTEMPT: &str = "keep the market's SSH keys";
         let keys = to_json(ATTEMPT, &keys)?;
         self.write(ATTEMPT, |t| {
-            t.execute("update identity set ssh_ca = ?1", [keys]).map(drop).map_err(StoreError::of(ATTEMPT))
+            change(t, "update identity set ssh_ca = ?1", [keys]).map(drop).map_err(StoreError::of(ATTEMPT))
         })
     }
 }

@@ -1,7 +1,6 @@
 //! Receipts, kept until the market has taken them in.
 
-use super::{Result, Store, StoreError, from_json, parse, to_json};
-use rusqlite::OptionalExtension;
+use super::{Result, Store, StoreError, change, from_json, one, parse, to_json};
 use sublet_model::identity::{SecretKey, Signed};
 use sublet_model::ids::LeaseId;
 use sublet_model::metering::{ChainEnd, Receipt};
@@ -53,7 +52,8 @@ impl Store {
                 problem: e.to_string(),
             };
             let signed = Signed::sign(&receipt, key).map_err(unsigned)?;
-            t.execute(
+            change(
+                t,
                 "insert into receipts (lease, seq, seconds, last, digest, body) values (?1, ?2, ?3, ?4, ?5, ?6)",
                 rusqlite::params![
                     receipt.lease.to_string(),
@@ -118,12 +118,10 @@ impl Store {
 fn chain_end(connection: &rusqlite::Connection, lease: LeaseId) -> Result<Option<ChainEnd>> {
     const ATTEMPT: &str = "read the end of a chain of receipts";
     let query = "select seq, digest, seconds, last from receipts where lease = ?1 order by seq desc limit 1";
-    let row = connection
-        .query_row(query, [lease.to_string()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, bool>(3)?))
-        })
-        .optional()
-        .map_err(StoreError::of(ATTEMPT))?;
+    let row = one(connection, query, [lease.to_string()], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, bool>(3)?))
+    })
+    .map_err(StoreError::of(ATTEMPT))?;
     let Some((seq, digest, seconds, last)) = row else { return Ok(None) };
     Ok(Some(ChainEnd { seq: seq as u64, digest: parse(ATTEMPT, &digest)?, seconds: Seconds(seconds), last }))
 }

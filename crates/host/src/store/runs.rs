@@ -1,6 +1,6 @@
 //! Lives of partitions.
 
-use super::{Result, Store, StoreError, from_json, parse, to_json};
+use super::{Result, Store, StoreError, change, from_json, parse, to_json};
 use rusqlite::OptionalExtension;
 use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_model::lease::EndReason;
@@ -158,7 +158,8 @@ impl Store {
         const ATTEMPT: &str = "begin a run";
         let body = to_json(ATTEMPT, wanted)?;
         self.write(ATTEMPT, |t| {
-            t.execute(
+            change(
+                t,
                 "insert into runs (partition, generation, lease, wanted, term_seconds, paid_seconds, uuid) \
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 rusqlite::params![
@@ -207,7 +208,8 @@ impl Store {
         self.write(ATTEMPT, |t| {
             update(t, ATTEMPT, run, "stage = 4", &[])?;
             // With the reason that is recorded, whatever the caller knew.
-            t.execute(
+            change(
+                t,
                 "insert into gone (partition, generation, reason, detail) \
                  select partition, generation, reason, detail from runs where partition = ?1 and generation = ?2 \
                  on conflict (partition, generation) do nothing",
@@ -256,14 +258,16 @@ impl Store {
         const ATTEMPT: &str = "forget what is over";
         let failed = StoreError::of(ATTEMPT);
         self.write(ATTEMPT, |t| {
-            t.execute(
+            change(
+                t,
                 "delete from receipts where acknowledged = 1 and lease in \
                  (select lease from runs r where stage = 4 and not exists \
                   (select 1 from receipts p where p.lease = r.lease and p.acknowledged = 0))",
                 [],
             )
             .map_err(&failed)?;
-            t.execute(
+            change(
+                t,
                 "delete from runs where stage = 4 \
                  and not exists (select 1 from receipts p where p.lease = runs.lease) \
                  and not exists (select 1 from gone g where g.partition = runs.partition \
@@ -287,7 +291,7 @@ fn update(
     let keys: [&dyn rusqlite::ToSql; 2] = [&partition, &generation];
     let all: Vec<&dyn rusqlite::ToSql> = keys.into_iter().chain(values.iter().copied()).collect();
     let text = format!("update runs set {set} where partition = ?1 and generation = ?2");
-    match t.execute(&text, all.as_slice()).map_err(StoreError::of(attempt))? {
+    match change(t, &text, all.as_slice()).map_err(StoreError::of(attempt))? {
         1 => Ok(()),
         _ => Err(StoreError::Refused { attempt, rule: "there is no such run".into() }),
     }
