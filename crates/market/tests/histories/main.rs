@@ -1,5 +1,6 @@
-//! Many clients rent and give back over HTTP while the market is killed again and again; of each
-//! partition, what everybody saw must be what it could have done one thing after the other.
+//! Many clients rent and give back over HTTP while the market is killed again and again, and while
+//! its database refuses what it shall commit; of each partition, what everybody saw must be what it
+//! could have done one thing after the other.
 
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../http/fake_host.rs"]
@@ -32,6 +33,9 @@ const PARTITIONS_A_HOST: usize = 6;
 const KILLS: u32 = 6;
 /// How long a market lives, more or less.
 const LIFE: Duration = Duration::from_millis(1500);
+/// Every so many lives its database is locked at last, for long enough that commits are refused.
+const LOCKED_EVERY: u32 = 3;
+const LOCKED_FOR: Duration = Duration::from_millis(4500);
 
 /// Not a test by itself: a market that is served until it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,6 +77,14 @@ impl Drop for Served {
     }
 }
 
+/// Keeps the database locked until it is dropped, as somebody does who edits by hand and thinks.
+fn lock(place: &Path) -> rusqlite::Connection {
+    let connection = rusqlite::Connection::open(place.join(sublet_market::db::FILE)).unwrap();
+    connection.busy_timeout(Duration::from_secs(20)).unwrap();
+    connection.execute_batch("begin immediate").unwrap();
+    connection
+}
+
 async fn until_open(base: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while world::http().get(format!("{base}/v1/health")).send().await.is_err() {
@@ -110,7 +122,15 @@ async fn what_64_clients_see_of_each_partition_is_one_thing_after_the_other() {
     }
     for kill in 0..KILLS {
         tokio::time::sleep(LIFE + Duration::from_millis(u64::from(kill * 137 % 400))).await;
-        served.kill();
+        if kill % LOCKED_EVERY == LOCKED_EVERY - 1 {
+            // What is refused now was not done: the next market, which only knows the disk, agrees.
+            let locked = lock(&place);
+            tokio::time::sleep(LOCKED_FOR).await;
+            served.kill();
+            drop(locked);
+        } else {
+            served.kill();
+        }
         served = Served::start(&place, &address);
         until_open(&base).await;
     }

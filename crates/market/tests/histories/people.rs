@@ -8,8 +8,9 @@ use crate::world::{rent_request, unique};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sublet_model::ids::PartitionId;
+use sublet_model::lease::EndReason;
 use sublet_model::partition::Phase;
 use sublet_wire::api::{Granted, LeaseView};
 use sublet_wire::client::{Client, ClientError};
@@ -17,6 +18,10 @@ use sublet_wire::problem::Kind;
 use tokio_util::sync::CancellationToken;
 
 const PAUSE: Duration = Duration::from_millis(20);
+/// A machine takes so long to stop and to be wiped.
+const STOPS_FOR: Duration = Duration::from_millis(40);
+/// What was given back has to be free by then.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What everybody saw, of each partition.
 #[derive(Default)]
@@ -74,7 +79,9 @@ pub async fn rent(client: Client, me: u32, log: Arc<Log>, closing: CancellationT
         log.write(lease.partition, me, began, Op::Rent(lease.id), Ret::Granted(lease.generation));
         look(&client, me, &log, &lease).await;
         let (key, path) = (unique(), format!("/v1/leases/{}/release", lease.id));
-        answered(|| client.post_with_key::<_, serde_json::Value>(&path, &(), &key)).await.unwrap();
+        let released = answered(|| client.post_with_key::<_, serde_json::Value>(&path, &(), &key)).await;
+        // One that is not there holds nothing: the judge shall see it.
+        assert!(released.as_ref().err().is_none_or(|e| e.kind() == Some(Kind::NotFound)), "{released:?}");
         until_over(&client, me, &log, &lease).await;
     }
     leases
@@ -91,7 +98,9 @@ async fn look(client: &Client, me: u32, log: &Log, lease: &LeaseView) {
 /// the same, and a judge has to try them in every order.
 async fn until_over(client: &Client, me: u32, log: &Log, lease: &LeaseView) {
     let path = format!("/v1/leases/{}", lease.id);
+    let deadline = Instant::now() + PATIENCE;
     loop {
+        assert!(Instant::now() < deadline, "{} was given back, and goes on", lease.id);
         let began = log.now();
         if !holds(client, &path).await {
             log.write(lease.partition, me, began, Op::Look(lease.id), Ret::Holds(false));
@@ -113,7 +122,13 @@ pub async fn lend(mut host: FakeHost, me: u32, log: Arc<Log>, stop: Cancellation
     // it is not known whether the market heard it, since when.
     let mut told: BTreeMap<PartitionId, u64> = BTreeMap::new();
     let mut said: Vec<(PartitionId, u64, u64)> = Vec::new();
+    let mut stopping: BTreeMap<PartitionId, (u64, Instant)> = BTreeMap::new();
     while !stop.is_cancelled() {
+        if slowly(&mut host, &mut stopping) {
+            // It has more to say soon: so its word is not held.
+            host.plan_version = 0;
+            tokio::time::sleep(PAUSE).await;
+        }
         for (partition, seen) in &host.observed {
             let generation = seen.applied.generation;
             if matches!(seen.phase, Phase::Gone { .. }) && told.get(partition) != Some(&generation) {
@@ -140,4 +155,24 @@ pub async fn lend(mut host: FakeHost, me: u32, log: Arc<Log>, stop: Cancellation
             }
         }
     }
+}
+
+/// What the plan wants gone is said to stop at first, and to be gone a while later: in between it is
+/// nobody's. Whether something still stops.
+fn slowly(host: &mut FakeHost, stopping: &mut BTreeMap<PartitionId, (u64, Instant)>) -> bool {
+    let mut some = false;
+    for (partition, seen) in &mut host.observed {
+        if !matches!(seen.phase, Phase::Gone { .. } | Phase::Stopping { .. }) {
+            continue;
+        }
+        let generation = seen.applied.generation;
+        let known = stopping.entry(*partition).or_insert((generation, Instant::now()));
+        if known.0 != generation {
+            *known = (generation, Instant::now());
+        }
+        let still = known.1.elapsed() < STOPS_FOR;
+        some |= still;
+        seen.phase = if still { Phase::Stopping { reason: EndReason::Released } } else { Phase::Gone { reason: None } };
+    }
+    some
 }
