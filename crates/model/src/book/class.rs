@@ -300,3 +300,6 @@ pub(super) fn is_of_class(clause: Unfit) -> bool {
         | Unfit::Total => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

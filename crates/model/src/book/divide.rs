@@ -154,3 +154,6 @@ fn columns(sample: &[&Row]) -> impl Iterator<Item = (Column, f64)> {
         (column, weight * spread)
     })
 }
+
+#[cfg(test)]
+mod tests;

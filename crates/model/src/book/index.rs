@@ -400,3 +400,6 @@ fn put<T>(all: &mut Vec<T>, unused: &mut Vec<u32>, new: T) -> u32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

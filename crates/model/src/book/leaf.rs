@@ -233,6 +233,9 @@ fn packed(bytes: &[u8; ROOM]) -> u64 {
 }
 
 #[cfg(test)]
+mod more;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -3,6 +3,8 @@
 
 mod market;
 mod nearest;
+pub(super) mod plain;
+mod told;
 
 use super::{Book, Search, scan};
 use market::{Market, Random, requirements};

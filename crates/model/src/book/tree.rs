@@ -293,3 +293,6 @@ impl Tree {
 fn empty(parent: u32) -> Node {
     Node { summary: Summary::NOTHING, count: 0, parent, body: Body::Leaf(Box::new(Leaf::new())) }
 }
+
+#[cfg(test)]
+mod tests;
