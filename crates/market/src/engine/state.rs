@@ -55,6 +55,8 @@ pub struct State {
     /// version seen before a restart is not met again.
     view_clock: u64,
     views: HashMap<LeaseId, u64>,
+    /// The version of every view that is not among these.
+    views_from: u64,
 }
 
 impl State {
@@ -72,10 +74,11 @@ impl State {
     /// The same market with other rows, after the database was edited by hand: what was heard stays.
     pub fn reloaded(&self, tables: Tables) -> Self {
         let Self { live, heard, started_at, view_clock, .. } = self.clone();
-        // Every view may have changed: none keeps a version of its own.
-        let (view_clock, views) = (view_clock + 1, HashMap::new());
+        // Every view may have changed: each has a version that was not seen before.
+        let view_clock = view_clock + 1;
         let index = Index::of(&tables);
-        Self { index, tables, live, heard, started_at, view_clock, views, ..Self::default() }.with_book()
+        Self { index, tables, live, heard, started_at, view_clock, views_from: view_clock, ..Self::default() }
+            .with_book()
     }
 
     /// Whether the indexes are what the rows make them. For tests.
@@ -378,7 +381,7 @@ impl State {
 
     /// Rises with every change that a view of the lease shows, across restarts too.
     pub fn lease_version(&self, id: LeaseId) -> u64 {
-        self.views.get(&id).copied().unwrap_or(self.started_at.0.max(0).unsigned_abs())
+        self.views.get(&id).copied().unwrap_or(self.views_from.max(self.started_at.0.max(0).unsigned_abs()))
     }
 
     /// The slot-holding leases of a host.

@@ -5,6 +5,7 @@ mod authority;
 mod failing;
 mod kill;
 mod life;
+mod limits;
 mod property;
 mod receipts;
 mod rent;
