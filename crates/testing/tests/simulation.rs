@@ -9,7 +9,7 @@ use sublet_testing::simulation::{Failure, HOSTS, LEASES, LEAST, Report, run};
 /// What `make test` runs, optimised; without that only a few.
 const SEEDS: u64 = if cfg!(debug_assertions) { 4 } else { 1000 };
 /// From how many seeds on every fault must have met every state: fewer can't promise it.
-const ENOUGH: u64 = 500;
+const ENOUGH: u64 = 1000;
 /// No more failures are looked for.
 const MOST_FAILURES: usize = 10;
 

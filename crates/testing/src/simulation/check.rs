@@ -81,6 +81,9 @@ pub struct Check {
     sessions: BTreeMap<HostId, u64>,
     /// Hosts whose key, or disk, was copied: what the copy says is no lie of the host.
     pub stolen: Vec<HostId>,
+    /// Up to which generation a copy's word ended what a partition was held by: what the host itself
+    /// still runs of that, the market was told is gone.
+    ended_by_copy: BTreeMap<PartitionId, u64>,
     /// A host that the operator gave up: whatever is on it, its partitions never come back.
     pub forgotten: Option<HostId>,
     /// Which computer spoke last for each host.
@@ -200,6 +203,10 @@ impl Check {
             let held = self.holders.remove(&partition);
             ensure(held == Some(id), || format!("I1: {id} ends, but {held:?} holds its partition"))?;
             self.ended.insert(partition, generation);
+            let speaker = self.speaker.get(&host).and_then(|number| computers.get(*number));
+            if self.stolen.contains(&host) && speaker.is_some_and(|computer| !computer.original) {
+                self.ended_by_copy.insert(partition, generation);
+            }
             self.nothing_left(host, partition, generation, computers, "free")?;
         }
         Ok(())
@@ -225,7 +232,10 @@ impl Check {
         let meant = computers.iter().filter(|c| c.host == host).filter(is_meant);
         for computer in meant {
             let traces = computer.machines.simulated.traces();
-            if let Some((_, generation, live)) = traces.iter().find(|(p, g, _)| *p == partition && *g <= up_to) {
+            let ended = self.ended_by_copy.get(&partition).filter(|_| computer.original);
+            let since = ended.copied().unwrap_or(0);
+            let left = traces.iter().find(|(p, g, _)| *p == partition && *g > since && *g <= up_to);
+            if let Some((_, generation, live)) = left {
                 let what = if *live { "runs" } else { "is not wiped" };
                 return ensure(false, || {
                     format!(

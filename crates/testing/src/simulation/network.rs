@@ -13,22 +13,22 @@ pub struct Way {
     pub faults: Vec<Fault>,
 }
 
-/// One message between a host, or a client, and the market.
-pub fn way(random: &mut Random, mood: &Mood, of_host: bool) -> Way {
+/// One message between a host, or a client, and the market; so many times as much goes wrong as usual.
+pub fn way(random: &mut Random, mood: &Mood, of_host: bool, times: u64) -> Way {
     let (lost, duplicated) =
         if of_host { (Fault::Lost, Fault::Duplicated) } else { (Fault::ClientLost, Fault::ClientDuplicated) };
     let mut way = Way::default();
-    if mood.has(lost) && random.chance(mood.lost) {
+    if mood.has(lost) && random.chance(mood.lost * times) {
         way.faults.push(lost);
         return way;
     }
-    let twice = mood.has(duplicated) && random.chance(mood.duplicated);
+    let twice = mood.has(duplicated) && random.chance(mood.duplicated * times);
     if twice {
         way.faults.push(duplicated);
     }
     for _ in 0..1 + u8::from(twice) {
         let mut takes = random.between(MILLISECOND, 40 * MILLISECOND);
-        if mood.has(Fault::Delayed) && random.chance(mood.late) {
+        if mood.has(Fault::Delayed) && random.chance(mood.late * times) {
             takes += random.between(SECOND / 2, 20 * SECOND);
             if of_host {
                 way.faults.push(Fault::Delayed);
@@ -46,6 +46,8 @@ pub struct Link {
     arrived: u64,
     /// Why nothing passes.
     pub cut: Option<Fault>,
+    /// Until when more goes wrong on it than usual.
+    pub shaky_until: At,
 }
 
 impl Link {
@@ -71,7 +73,7 @@ mod tests {
     fn in_a_healed_world_every_message_comes_once_and_soon() {
         let mut random = Random::new(1);
         for of_host in [true, false] {
-            let way = way(&mut random, &Mood::healed(), of_host);
+            let way = way(&mut random, &Mood::healed(), of_host, 5);
             assert!(way.faults.is_empty() && way.copies.len() == 1 && way.copies[0] <= 40 * MILLISECOND);
         }
     }

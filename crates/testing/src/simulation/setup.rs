@@ -3,10 +3,11 @@
 use super::check::{Checked, Violation};
 use super::client::Client;
 use super::computer::{Computer, Effects, Made};
+use super::faults::Fault;
 use super::market::keys;
 use super::time::BEGINNING;
 use super::trouble::Trouble;
-use super::world::{Event, World};
+use super::world::{Event, HURRY, World, is_silent};
 use sublet_host::store::{Identity, Store};
 use sublet_market::engine::change::Change;
 use sublet_market::engine::command::{Actor, Command};
@@ -163,6 +164,18 @@ impl World {
         Ok(())
     }
 
+    /// How often what a host does goes wrong. A lease is silent for a short time only, so then
+    /// trouble has to hurry.
+    pub(super) fn set_mood(&mut self, number: usize) {
+        let host = self.computers[number].host;
+        let silent = self.check.leases.values().any(|told| told.host == host && is_silent(told.state));
+        let times = if silent { HURRY } else { 1 };
+        let on = |fault, permille| if self.mood.has(fault) { permille * times } else { 0 };
+        let (midway, machines) =
+            (on(Fault::AgentKilledMidway, self.mood.midway), on(Fault::MachineFailed, self.mood.machines));
+        self.computers[number].set_mood(midway, self.mood.mute, machines);
+    }
+
     fn add_host(&mut self, number: usize) -> Checked {
         let n = 100 + number as u128;
         let key = SecretKey::from_seed(&[n as u8; 32]);
@@ -196,14 +209,8 @@ impl World {
         let made = Made { number, key, identity, inventory, store, dir: None };
         let mut effects = Effects::default();
         let random = self.random.fork();
-        let mut computer = Computer::new(made, self.now, random, &mut effects);
-        let on = |fault, permille| if self.mood.has(fault) { permille } else { 0 };
-        computer.set_mood(
-            on(super::Fault::AgentKilledMidway, self.mood.midway),
-            self.mood.mute,
-            on(super::Fault::MachineFailed, self.mood.machines),
-        );
-        self.computers.push(computer);
+        self.computers.push(Computer::new(made, self.now, random, &mut effects));
+        self.set_mood(number);
         self.follow(number, effects);
         self.with(number, Computer::start_agent);
         Ok(())

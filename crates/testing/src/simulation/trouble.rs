@@ -14,6 +14,8 @@ use sublet_model::ids::HostId;
 pub(super) enum Trouble {
     /// The next one, whichever it is.
     Next,
+    /// One more, out of turn.
+    Soon,
     MarketStarts,
     AgentStarts(usize),
     Joined(usize),
@@ -44,6 +46,8 @@ const LARGE: [Fault; 14] = [
     Fault::Cloned,
     Fault::OwnerTookBack,
 ];
+/// After it was cut, a link stays bad for a while.
+const SHAKY_FOR: At = 5 * SECOND;
 /// How often the operator looks after what the market bars by itself.
 const OPERATOR_EVERY: At = 60 * SECOND;
 
@@ -54,6 +58,14 @@ impl World {
         self.at(self.now + after, Event::Trouble(Trouble::Next));
     }
 
+    /// What is seldom draws trouble.
+    pub(super) fn trouble_soon(&mut self) {
+        if self.random.chance(400) {
+            let after = self.random.between(0, 30 * SECOND);
+            self.at(self.now + after, Event::Trouble(Trouble::Soon));
+        }
+    }
+
     pub(super) fn trouble(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Next if self.healed.is_none() => {
@@ -62,7 +74,12 @@ impl World {
                 }
                 self.next_trouble();
             }
-            Trouble::Next => {}
+            Trouble::Soon if self.healed.is_none() => {
+                if let Some(fault) = self.mood.pick(&mut self.random, &LARGE) {
+                    self.strike(fault);
+                }
+            }
+            Trouble::Next | Trouble::Soon => {}
             Trouble::MarketStarts => self.failing(Self::market_starts),
             Trouble::AgentStarts(number) => self.agent_starts(number),
             Trouble::Joined(number) => self.join(number),
@@ -145,6 +162,7 @@ impl World {
     fn join(&mut self, link: usize) {
         let known = self.links.entry(link).or_default();
         if let Some(fault) = known.cut.take() {
+            known.shaky_until = self.now + SHAKY_FOR;
             let host = self.computers.get(link).map(|computer| computer.host);
             self.meets(fault, host);
             self.note(&format!("link {link} is whole again"));

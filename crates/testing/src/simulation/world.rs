@@ -1,23 +1,22 @@
 //! One run: everything under one seed, one event after the other, every check after every step.
 
 mod compare;
+mod post;
+mod serving;
 
 use super::check::{Check, Checked, Violation, ensure};
 use super::client::Client;
 use super::computer::{Computer, Effects, Wake};
-use super::database::{Database, Upset};
+use super::database::Database;
 use super::faults::{Coverage, Fault, Mood, state_index};
-use super::market::{Answer, Inbound, Market, Outbound, TICK, TURN, Turn};
-use super::network::{Link, way};
+use super::market::{Inbound, Market, Outbound, TICK};
+use super::network::Link;
 use super::random::Random;
 use super::time::{At, MILLISECOND, SECOND};
 use super::trace::Trace;
 use super::trouble::Trouble;
 use std::collections::BTreeMap;
 use sublet_market::engine::State;
-use sublet_market::engine::change::Change;
-use sublet_market::engine::command::Command;
-use sublet_market::engine::commit::Commit;
 use sublet_model::ids::{HostId, LeaseId, PartitionId};
 use sublet_model::lease::LeaseState;
 use sublet_model::units::Seconds;
@@ -56,6 +55,11 @@ pub(super) enum Event {
     Trouble(Trouble),
     /// Everything is compared.
     Audit,
+}
+
+/// Whether it runs on a host that says nothing.
+pub(super) fn is_silent(state: LeaseState) -> bool {
+    matches!(state, LeaseState::Active { silent_since: Some(_), .. })
 }
 
 /// What a client does at the door.
@@ -101,6 +105,8 @@ pub struct World {
     pub(super) dead: Option<HostId>,
 }
 
+/// So many times as much goes wrong where a lease is silent: it is for a short time only.
+pub(super) const HURRY: u64 = 6;
 /// The link of all clients.
 pub(super) const CLIENTS: usize = usize::MAX;
 
@@ -263,209 +269,12 @@ impl World {
         self.trace.note(self.now, what);
     }
 
-    fn send_up(&mut self, link: usize, host: Option<HostId>, inbound: Inbound) {
-        let (cut, number) = self.enter(link);
-        if let Some(fault) = cut {
-            return self.meets(fault, host);
+    /// The mood of the host of a lease may be another one now.
+    fn hurry(&mut self, lease: LeaseId) {
+        let Some(host) = self.check.leases.get(&lease).map(|told| told.host) else { return };
+        if let Some(number) = self.computers.iter().position(|c| c.host == host && c.original) {
+            self.set_mood(number);
         }
-        for takes in self.ways(host, link) {
-            self.at(self.now + takes, Event::Up { link, number, inbound: inbound.clone() });
-        }
-    }
-
-    fn send_down(&mut self, link: usize, host: Option<HostId>, outbound: Outbound) {
-        let (cut, number) = self.enter(link);
-        if let Some(fault) = cut {
-            return self.meets(fault, host);
-        }
-        for takes in self.ways(host, link) {
-            self.at(self.now + takes, Event::Down { link, number, outbound: outbound.clone() });
-        }
-    }
-
-    fn enter(&mut self, link: usize) -> (Option<Fault>, u64) {
-        let link = self.links.entry(link).or_default();
-        (link.cut, link.number())
-    }
-
-    fn ways(&mut self, host: Option<HostId>, link: usize) -> Vec<At> {
-        let way = way(&mut self.net, &self.mood, link != CLIENTS);
-        for fault in way.faults {
-            self.note(fault.words());
-            self.met(fault, host);
-        }
-        way.copies
-    }
-
-    /// Something reached the market.
-    fn arrive(&mut self, link: usize, number: u64, inbound: Inbound) {
-        let host = self.computers.get(link).map(|computer| computer.host);
-        let known = self.links.entry(link).or_default();
-        if let Some(fault) = known.cut {
-            return self.meets(fault, host);
-        }
-        if known.arrived(number) && link != CLIENTS {
-            self.met(Fault::Reordered, host);
-        }
-        if self.market.is_some() {
-            return self.give(inbound);
-        }
-        // Nobody listens: that is known at once.
-        if let Inbound::Host(caller, ..) = inbound {
-            self.send_down(link, host, Outbound::Host(caller, Answer::Away));
-        }
-    }
-
-    /// Gives the market something to decide.
-    pub(super) fn give(&mut self, inbound: Inbound) {
-        let Some(market) = &mut self.market else { return };
-        market.take(inbound);
-        if !self.turn_planned {
-            self.turn_planned = true;
-            self.at(self.now + TURN, Event::Turn(self.market_life));
-        }
-    }
-
-    /// An answer reached whoever asked.
-    fn answered(&mut self, link: usize, number: u64, outbound: Outbound) -> Checked {
-        let known = self.links.entry(link).or_default();
-        let (cut, overtaken) = (known.cut, known.arrived(number));
-        match outbound {
-            Outbound::Client(client, attempt, outcome) => match cut {
-                Some(fault) => self.meets(fault, None),
-                None => self.clients[client].hear(attempt, outcome)?,
-            },
-            Outbound::Host(caller, answer) => {
-                let host = self.computers[link].host;
-                if overtaken {
-                    self.met(Fault::Reordered, Some(host));
-                }
-                match cut {
-                    Some(fault) => self.meets(fault, Some(host)),
-                    None if self.computers[link].asleep.is_some() => {}
-                    None => self.with(link, |computer, now, effects| computer.hear(now, caller, answer, effects)),
-                }
-            }
-        }
-        self.check.hosts_quickly(&self.computers)
-    }
-
-    /// The market decides.
-    fn turn(&mut self) -> Checked {
-        let Some(mut market) = self.market.take() else { return Ok(()) };
-        let upset = self.upset();
-        self.db.next = upset.map(|(upset, _)| upset);
-        let outcome = market.turn(&mut self.db, self.now);
-        // Noted before what came of it, and though the power may have gone.
-        for (host, session, computer) in std::mem::take(&mut market.spoke) {
-            self.spoke(host, session, computer);
-        }
-        self.turns += 1;
-        let fired = upset.filter(|_| self.db.next.take().is_none());
-        if let Some((_, fault)) = fired {
-            self.note(fault.words());
-            self.met(fault, None);
-        }
-        let turn = match outcome {
-            Ok(turn) => turn,
-            Err(why) => {
-                self.note(&format!("the market must end: {why}"));
-                self.market_ends();
-                return Ok(());
-            }
-        };
-        if turn.reloaded {
-            self.published = market.state().clone();
-        }
-        let more = market.has_work();
-        self.market = Some(market);
-        if more {
-            self.turn_planned = true;
-            self.at(self.now + TURN, Event::Turn(self.market_life));
-        }
-        self.publish(turn)
-    }
-
-    /// How the next commit goes wrong, if it does.
-    fn upset(&mut self) -> Option<(Upset, Fault)> {
-        if !self.random.chance(self.mood.commits) {
-            return None;
-        }
-        let kinds = [
-            (Upset::Busy, Fault::CommitBusy),
-            (Upset::CutBefore, Fault::CommitLost),
-            (Upset::CutAfter, Fault::CommitUnanswered),
-            (Upset::Edited, Fault::Edited),
-        ];
-        let on: Vec<_> = kinds.into_iter().filter(|(_, fault)| self.mood.has(*fault)).collect();
-        self.random.pick(&on).copied()
-    }
-
-    /// What was committed is checked, and told.
-    fn publish(&mut self, turn: Turn) -> Checked {
-        if let Some(until) = turn.held_until.filter(|until| self.held_turn.is_none_or(|known| *until < known)) {
-            self.held_turn = Some(until);
-            self.at(until, Event::Turn(self.market_life));
-        }
-        if !turn.reloaded {
-            turn.changes.iter().for_each(|change| drop(self.published.apply(change)));
-        }
-        self.committed(&turn.changes)?;
-        for outbound in turn.out {
-            if let Outbound::Client(_, _, Err(refusal)) = &outbound {
-                let internal = refusal.kind == sublet_wire::problem::Kind::Internal;
-                ensure(!internal, || format!("the engine decides what the database refuses: {}", refusal.detail))?;
-            }
-            match outbound {
-                Outbound::Host(caller, answer) => {
-                    if let Answer::Sync(answer) = &answer {
-                        for known in &answer.acknowledged {
-                            let newest = self.acknowledged.entry(known.lease).or_default();
-                            *newest = known.seq.max(*newest);
-                        }
-                    }
-                    let host = self.computers[caller.computer].host;
-                    self.send_down(caller.computer, Some(host), Outbound::Host(caller, answer));
-                }
-                client => self.send_down(CLIENTS, None, client),
-            }
-        }
-        Ok(())
-    }
-
-    /// A computer spoke for a host, in a session that the market took for the newest.
-    fn spoke(&mut self, host: HostId, session: u64, computer: usize) {
-        self.check.speaker.insert(host, computer);
-        if !self.computers[computer].original && !self.check.stolen.contains(&host) {
-            self.note(&format!("computer {computer} speaks for {host} in session {session}: a copy was quicker"));
-            self.check.stolen.push(host);
-        }
-    }
-
-    fn committed(&mut self, changes: &[Change]) -> Checked {
-        self.check.committed(changes, &self.computers, self.now)?;
-        for change in changes {
-            match change {
-                Change::Lease(lease) => {
-                    self.terms.insert(lease.id, lease.term_seconds);
-                    self.note(&format!("{} granted {} generation {}", lease.id, lease.partition, lease.generation));
-                }
-                Change::LeaseMoved { lease, state, .. } => {
-                    self.note(&format!("{lease} is {state:?}"));
-                    if matches!(state, LeaseState::Active { silent_since: None, .. }) {
-                        self.invite(*lease);
-                    }
-                }
-                Change::Charge(row) => {
-                    self.note(&format!("{} costs {:?}", row.lease, row.charge.total));
-                }
-                _ => {}
-            }
-        }
-        if changes.iter().any(|change| !change.is_ephemeral()) {
-            self.check.rows(self.published.tables())?;
-        }
-        Ok(())
     }
 
     /// Somebody may come to the partition of a lease that became ready.
@@ -507,61 +316,6 @@ impl World {
         // What it is about stands for which leases the message meets.
         let host = sending.about.and_then(|lease| self.check.leases.get(&lease)).map(|told| told.host);
         self.send_up(CLIENTS, host, Inbound::Client(number, sending.attempt, sending.request));
-    }
-
-    /// The market is gone, as by `kill -9`: what it held in memory is gone with it.
-    pub(super) fn market_ends(&mut self) {
-        self.market = None;
-        self.market_life += 1;
-        (self.turn_planned, self.held_turn) = (false, None);
-        let away = if self.random.chance(100) { (20, 100) } else { (0, 8) };
-        let back = self.random.between(away.0 * SECOND + 50 * MILLISECOND, away.1 * SECOND);
-        self.at(self.now + back, Event::Trouble(Trouble::MarketStarts));
-    }
-
-    /// A market starts over what the database holds, which is exactly what was committed (I6, I7).
-    pub(super) fn market_starts(&mut self) -> Checked {
-        if self.market.is_some() {
-            return Ok(());
-        }
-        let unheard = std::mem::take(&mut self.db.unheard);
-        unheard.iter().for_each(|change| drop(self.published.apply(change)));
-        self.committed(&unheard)?;
-        self.compare()?;
-        let broken = |e: sublet_market::engine::commit::CommitError| Violation { what: format!("no start: {e}") };
-        let market = Market::start(&mut self.db, self.now, self.market_wrong).map_err(broken)?;
-        self.published = market.state().clone();
-        self.market = Some(market);
-        self.market_life += 1;
-        (self.turn_planned, self.held_turn) = (false, None);
-        self.note("the market starts");
-        self.at(self.now + TICK, Event::Tick(self.market_life));
-        Ok(())
-    }
-
-    /// Writes what everybody starts with, before anything can go wrong.
-    pub(super) fn write(&mut self, rows: &[Change]) -> Checked {
-        let at = sublet_model::units::Timestamp(super::time::BEGINNING);
-        let done = self.db.commit(at, &rows.iter().collect::<Vec<_>>());
-        done.map_err(|e| Violation { what: format!("the first rows: {e}") })?;
-        let tables = self.db.rows().map_err(|e| Violation { what: e.to_string() })?;
-        self.published = State::new(tables);
-        Ok(())
-    }
-
-    /// The operator says something, and it is done before anything else happens.
-    pub(super) fn word(&mut self, command: Command) -> Checked {
-        let Some(market) = &mut self.market else { return Ok(()) };
-        market.take(Inbound::Word(command));
-        let turn = market.turn(&mut self.db, self.now).map_err(|what| Violation { what })?;
-        if let Some(Err(refusal)) = turn.words.first() {
-            let refusal = refusal.to_string();
-            self.note(&format!("the operator is refused: {refusal}"));
-        }
-        if turn.reloaded {
-            self.published = self.market.as_ref().map(|m| m.state().clone()).unwrap_or_default();
-        }
-        self.publish(turn)
     }
 
     /// A number that stands for the whole run.
