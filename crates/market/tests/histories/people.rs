@@ -3,7 +3,7 @@
 //! repeated until one does.
 
 use crate::fake_host::FakeHost;
-use crate::spec::{Event, Op, Ret, What};
+use crate::spec::{Event, Op, Ret, Standing, What};
 use crate::world::{rent_request, unique};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,10 +78,13 @@ pub async fn rent(client: Client, me: u32, log: Arc<Log>, closing: CancellationT
         leases += 1;
         log.write(lease.partition, me, began, Op::Rent(lease.id), Ret::Granted(lease.generation));
         look(&client, me, &log, &lease).await;
-        let (key, path) = (unique(), format!("/v1/leases/{}/release", lease.id));
+        let (began, key, path) = (log.now(), unique(), format!("/v1/leases/{}/release", lease.id));
         let released = answered(|| client.post_with_key::<_, serde_json::Value>(&path, &(), &key)).await;
         // One that is not there holds nothing: the judge shall see it.
         assert!(released.as_ref().err().is_none_or(|e| e.kind() == Some(Kind::NotFound)), "{released:?}");
+        if released.is_ok() {
+            log.write(lease.partition, me, began, Op::Release(lease.id), Ret::Released);
+        }
         until_over(&client, me, &log, &lease).await;
     }
     leases
@@ -90,11 +93,11 @@ pub async fn rent(client: Client, me: u32, log: Arc<Log>, closing: CancellationT
 /// Looks once whether a lease holds its partition.
 async fn look(client: &Client, me: u32, log: &Log, lease: &LeaseView) {
     let (began, path) = (log.now(), format!("/v1/leases/{}", lease.id));
-    let holds = holds(client, &path).await;
-    log.write(lease.partition, me, began, Op::Look(lease.id), Ret::Holds(holds));
+    let seen = seen(client, &path).await;
+    log.write(lease.partition, me, began, Op::Look(lease.id), Ret::Seen(seen));
 }
 
-/// Looks until the lease holds nothing. Only the last look is written down: those before say
+/// Looks until the lease ends no more. Only the last look is written down: those before say
 /// the same, and a judge has to try them in every order.
 async fn until_over(client: &Client, me: u32, log: &Log, lease: &LeaseView) {
     let path = format!("/v1/leases/{}", lease.id);
@@ -102,18 +105,22 @@ async fn until_over(client: &Client, me: u32, log: &Log, lease: &LeaseView) {
     loop {
         assert!(Instant::now() < deadline, "{} was given back, and goes on", lease.id);
         let began = log.now();
-        if !holds(client, &path).await {
-            log.write(lease.partition, me, began, Op::Look(lease.id), Ret::Holds(false));
+        let seen = seen(client, &path).await;
+        if seen != Standing::Ends {
+            log.write(lease.partition, me, began, Op::Look(lease.id), Ret::Seen(seen));
             return;
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn holds(client: &Client, path: &str) -> bool {
-    let seen = answered(|| client.get::<LeaseView>(path)).await;
-    // A lease that was granted and is not there any more holds nothing: the judge shall see it.
-    seen.is_ok_and(|seen| seen.state.holds_slot())
+async fn seen(client: &Client, path: &str) -> Standing {
+    match answered(|| client.get::<LeaseView>(path)).await {
+        Ok(seen) if seen.state.is_wanted() => Standing::Runs,
+        Ok(seen) if seen.state.holds_slot() => Standing::Ends,
+        // A lease that was granted and is not there any more holds nothing: the judge shall see it.
+        _ => Standing::Over,
+    }
 }
 
 /// A host: does at once what the plan wants, and says so, until `stop`.

@@ -2,8 +2,8 @@
 //! time can have been that.
 //!
 //! ```text
-//! Idle(g) -- rent: lease, generation g+1 --> Held(lease) -- the host says gone --> Idle(g+1)
-//!                                 look: holds, exactly while Held by that lease
+//! Idle(g) -- rent: lease, generation g+1 --> Runs(lease) -- release --> Ends(lease) -- the host says gone --> Idle(g+1)
+//!                                 look: runs, ends, or anything else: over
 //! ```
 
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
@@ -15,6 +15,18 @@ use sublet_model::ids::{LeaseId, PartitionId};
 pub struct Partition {
     generation: u64,
     holder: Option<LeaseId>,
+    released: bool,
+}
+
+/// How a lease stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds its partition.
+    Runs,
+    /// It was given back, and holds it still.
+    Ends,
+    /// It holds nothing.
+    Over,
 }
 
 /// What somebody does to a partition.
@@ -22,6 +34,8 @@ pub struct Partition {
 pub enum Op {
     /// A client rents it.
     Rent(LeaseId),
+    /// Its client gives it back.
+    Release(LeaseId),
     /// Its host says that this generation is gone and wiped.
     Gone(u64),
     /// Somebody looks at a lease.
@@ -35,8 +49,10 @@ pub enum Ret {
     Granted(u64),
     /// The market has heard it.
     Heard,
-    /// Whether the lease holds its partition.
-    Holds(bool),
+    /// It ends.
+    Released,
+    /// How the lease stands.
+    Seen(Standing),
 }
 
 impl SequentialSpec for Partition {
@@ -46,7 +62,7 @@ impl SequentialSpec for Partition {
     fn invoke(&mut self, op: &Op) -> Ret {
         match *op {
             Op::Rent(lease) => {
-                self.generation += 1;
+                (self.generation, self.released) = (self.generation + 1, false);
                 self.holder = Some(lease);
                 Ret::Granted(self.generation)
             }
@@ -54,7 +70,12 @@ impl SequentialSpec for Partition {
                 self.holder = None;
                 Ret::Heard
             }
-            Op::Look(lease) => Ret::Holds(self.holder == Some(lease)),
+            Op::Release(lease) => {
+                self.released |= self.holder == Some(lease);
+                Ret::Released
+            }
+            Op::Look(lease) if self.holder != Some(lease) => Ret::Seen(Standing::Over),
+            Op::Look(_) => Ret::Seen(if self.released { Standing::Ends } else { Standing::Runs }),
         }
     }
 
@@ -62,7 +83,7 @@ impl SequentialSpec for Partition {
         let possible = match *op {
             Op::Rent(_) => self.holder.is_none(),
             Op::Gone(generation) => self.holder.is_some() && self.generation == generation,
-            Op::Look(_) => true,
+            Op::Look(_) | Op::Release(_) => true,
         };
         possible && self.invoke(op) == *ret
     }
@@ -140,8 +161,12 @@ fn the_judge_can_tell() {
     use What::{Began, Came};
     let rent = |by, lease, generation| [(by, Began(Op::Rent(lease))), (by, Came(Ret::Granted(generation)))];
     let gone = |generation| [(9, Began(Op::Gone(generation))), (9, Came(Ret::Heard))];
-    let look = |by, lease, holds| [(by, Began(Op::Look(lease))), (by, Came(Ret::Holds(holds)))];
-    let good = [rent(1, a, 1), look(2, a, true), gone(1), look(2, a, false), rent(2, b, 2)].concat();
+    let look = |by, lease, seen| [(by, Began(Op::Look(lease))), (by, Came(Ret::Seen(seen)))];
+    let release = |by, lease| [(by, Began(Op::Release(lease))), (by, Came(Ret::Released))];
+    use Standing::{Ends, Over, Runs};
+    let good =
+        [rent(1, a, 1), look(2, a, Runs), release(1, a), look(2, a, Ends), gone(1), look(2, a, Over), rent(2, b, 2)]
+            .concat();
     assert_eq!(judge(&history(&good)), Ok(()));
     // A rent that began before the host spoke may have come after it.
     let across = [(2, Began(Op::Rent(b)))];
@@ -150,8 +175,10 @@ fn the_judge_can_tell() {
     for bad in [
         [rent(1, a, 1), rent(2, b, 2)].concat(),
         [rent(1, a, 1), gone(1), rent(2, b, 1)].concat(),
-        [rent(1, a, 1), look(2, a, false)].concat(),
-        [rent(1, a, 1), gone(1), look(2, a, true)].concat(),
+        [rent(1, a, 1), look(2, a, Over)].concat(),
+        [rent(1, a, 1), release(1, a), look(2, a, Runs)].concat(),
+        [rent(1, a, 1), release(1, a), rent(2, b, 2)].concat(),
+        [rent(1, a, 1), gone(1), look(2, a, Runs)].concat(),
         gone(1).to_vec(),
     ] {
         assert!(judge(&history(&bad)).is_err(), "{bad:?}");
