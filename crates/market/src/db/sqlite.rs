@@ -113,6 +113,13 @@ impl Sqlite {
             tracing::warn!("bringing the database from schema {from} to {}: this may take minutes", from + 1);
             self.migrate_from(from).attempt(format!("bring the database from schema {from} to {}", from + 1))?;
         }
+        if found < SCHEMA {
+            // Tables made anew leave holes; rows strewn over them cost more than the new layout saves.
+            let packed = self.connection.execute_batch("vacuum; pragma wal_checkpoint(truncate)");
+            if let Err(error) = packed {
+                tracing::warn!("packing the database failed, so it is larger and slower than it could be: {error}");
+            }
+        }
         Ok(())
     }
 
