@@ -6,6 +6,7 @@ mod failing;
 mod kill;
 mod life;
 mod limits;
+mod people;
 mod property;
 mod receipts;
 mod rent;
