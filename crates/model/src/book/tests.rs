@@ -3,6 +3,7 @@
 
 mod market;
 mod nearest;
+mod order;
 pub(super) mod plain;
 mod told;
 

@@ -5,6 +5,7 @@ use super::plain::{Computer, account, image, partition};
 use crate::book::{Book, Nearest, Search, Unfit};
 use crate::host::Tier;
 use crate::image::ImageManifest;
+use crate::offer::Windows;
 use crate::partition::alter::resources;
 use crate::requirements::Requirements;
 use crate::units::{MiB, Micros, MicrosPerHour, Seconds, Timestamp};
@@ -50,6 +51,7 @@ fn less_is_asked_for_by_as_little_as_need_be() {
     told("disk>=50GiB", &two, &["disk>=50GiB -> disk>=40GiB"]);
     told("vcpus>=9", &two, &["vcpus>=9 -> vcpus>=8"]);
     told("vcpus>=9", &two[2..], &["vcpus>=9 -> vcpus>=5"]);
+    told("vcpus>=9", &[two[2].clone(), two[0].clone()], &["vcpus>=9 -> vcpus>=8"]);
     told("cpu>=5 memory>=8GiB", &two, &[]);
     told("cpu>=4 memory>=4GiB disk>=40GiB vcpus>=8", &two, &[]);
     // What is paid at most bounds it too.
@@ -107,9 +109,30 @@ fn the_nearest_terms_are_told_on_both_sides() {
     told("term=30s", &two, &["term=30s -> term=1m"]);
     told("term=90m", &two, &["term=1h30m -> term=1h", "term=1h30m -> term=2h"]);
     told("term=2d", &two, &["term=2d -> term=1d"]);
+    let later = [at(1, 0, span(7200, 86_400)), at(2, 0, span(4000, 86_400)), at(3, 0, span(60, 60))];
+    told("term=1h", &later, &["term=1h -> term=1m", "term=1h -> term=1h6m40s"]);
+    told("term=1m1s", &later[2..], &["term=1m1s -> term=1m"]);
     told("term=1s", &[at(1, 0, span(60, 60))], &["term=1s -> term=1m"]);
     told("term=90m total<=0.0005", &two, &["term=1h30m -> term=30m1s"]);
     told("term=2h total<=0.0005", &two[..1], &["term=2h -> term=30m1s"]);
+}
+
+#[test]
+fn what_closes_soon_is_told_for_so_long() {
+    // The tests' now is just after a midnight.
+    let open = |text: &str| Some(Windows { time_zone: "UTC".into(), weekly: vec![text.parse().unwrap()] });
+    let daily = |c: &mut Computer| c.conditions.windows = open("daily 00:00-01:00");
+    told("term=2h", &[at(1, 0, daily)], &["term=2h -> term=59m59s"]);
+    told("term=59m59s cpu>=5", &[at(1, 0, daily)], &["cpu>=5 -> cpu>=4"]);
+    let later = |c: &mut Computer| c.conditions.windows = open("daily 05:00-06:00");
+    told("term=2h", &[at(1, 0, later)], &[]);
+}
+
+#[test]
+fn what_is_closed_or_not_heard_is_not_told() {
+    told("cpu>=5", &[at(1, 0, |c| c.lent.closed_until = Some(Timestamp(1001)))], &[]);
+    told("cpu>=5", &[Computer::new(666)], &[]);
+    told("cpu>=5", &[at(1, 0, |c| c.lent.closed_until = Some(Timestamp(1000)))], &["cpu>=5 -> cpu>=4"]);
 }
 
 #[test]

@@ -119,3 +119,19 @@ fn what_is_wrong_is_noticed() {
         assert!(spoilt(&|t| t.nodes[child].parent = 7).contains("does not know its parent"));
     }
 }
+
+#[test]
+fn a_side_is_heavy_beyond_three_quarters_and_two_leaves() {
+    let (tree, _, classes) = tree(2000);
+    let Body::Inner { children: [child, _], .. } = tree.node(ROOT).body else { panic!() };
+    // Whether all below the root is made anew: then what is known of it is true again.
+    let is_remade = |count: u32, all: u32| {
+        let mut tree = tree.clone();
+        (tree.nodes[child as usize].count, tree.nodes[ROOT as usize].count) = (count, all);
+        tree.even_out(child, &classes);
+        tree.fault(&classes).is_none()
+    };
+    assert!(!is_remade(878, 1000) && is_remade(879, 1000), "1000 / 4 * 3 + 128");
+    assert!(!is_remade(1000, 1999) && !is_remade(0, 1000));
+    assert!(is_remade(30_000, REMAKE) && !is_remade(30_000, REMAKE + 1), "not too many at once");
+}
