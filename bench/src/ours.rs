@@ -370,6 +370,7 @@ fn lease(n: usize, p: &Partition, h: &Host, keys: &Keys) -> Result<Lease> {
         image: image.digest,
         granted_at: LISTED,
         until: None,
+        fee_permille: 0,
     };
     let signed = Signed::sign(&terms, &keys.signing)?;
     Ok(Lease {

@@ -168,7 +168,7 @@ TERMS = members(
     ("lease", LEASE), ("client", ACCOUNT), ("lender", ACCOUNT), ("host", HOST), ("partition", PARTITION),
     ("generation", u64), ("resources", members(("cpu", i64), ("memory", i64), ("disk", i64))), ("vcpus", u16),
     ("offer", OFFER), ("offer_version", u32), ("prices", PRICES), ("image", DIGEST), ("granted_at", i64),
-    ("until?", and_then(given, i64)),
+    ("until?", and_then(given, i64)), ("fee_permille?", whole(1, 2**16 - 1)),
 )
 RECEIPT = members(
     ("lease", LEASE), ("generation", u64), ("seq", u64), ("seconds", i64), ("cpu_used_ms", i64), ("last", flag),

@@ -78,6 +78,7 @@ pub fn terms(n: u128, has: &Allocation, image: &Signed<ImageManifest>) -> Terms 
         image: image.digest(),
         granted_at: Timestamp(5),
         until: None,
+        fee_permille: 0,
     }
 }
 

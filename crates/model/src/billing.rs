@@ -139,13 +139,13 @@ pub struct Terms {
     /// When the offer closes, and the lease ends at the latest; none: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// How many thousandths of the charge the operator keeps.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub fee_permille: u16,
 }
 
-impl Terms {
-    /// How many thousandths of a charge the operator keeps.
-    pub fn fee_permille(&self) -> u16 {
-        0
-    }
+fn is_nothing(permille: &u16) -> bool {
+    *permille == 0
 }
 
 impl Statement for Terms {
@@ -294,6 +294,7 @@ mod tests {
             image: Sha256Digest::of(b""),
             granted_at: Timestamp(0),
             until: None,
+            fee_permille: 0,
         }
     }
 

@@ -190,6 +190,16 @@ impl<T: Statement> Signed<T> {
         self.read()
     }
 
+    /// As [`Self::verify`], and the text is the one way to write the statement: a program in another
+    /// language can't read something else in it.
+    pub fn verify_plain(&self, key: &PublicKey) -> Result<T, IdentityError> {
+        let statement = self.verify(key)?;
+        match serde_json::to_string(&statement) {
+            Ok(text) if text == self.payload => Ok(statement),
+            _ => Err(IdentityError::Unreadable("members are missing, doubled or oddly written".into())),
+        }
+    }
+
     /// The statement, believed without a look at the signature: for what was checked at intake.
     pub fn read(&self) -> Result<T, IdentityError> {
         serde_json::from_str(&self.payload).map_err(|e| IdentityError::Unreadable(e.to_string()))
@@ -232,6 +242,17 @@ mod tests {
         let mut relabelled = forged.clone();
         relabelled.key = key.public();
         assert_eq!(relabelled.verify(&key.public()), Err(IdentityError::BadSignature));
+    }
+
+    #[test]
+    fn what_is_oddly_written_is_not_plain() {
+        let key = SecretKey::from_seed(&[1; 32]);
+        let mut signed = Signed::sign(&Note("x".into()), &key).unwrap();
+        assert_eq!(signed.verify_plain(&key.public()), Ok(Note("x".into())));
+        signed.payload = " \"\\u0078\"".into();
+        signed.signature = key.sign_bytes(&signed_bytes(Note::KIND, &signed.payload));
+        assert_eq!(signed.verify(&key.public()), Ok(Note("x".into())));
+        assert!(matches!(signed.verify_plain(&key.public()), Err(IdentityError::Unreadable(_))));
     }
 
     #[test]

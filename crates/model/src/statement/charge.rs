@@ -21,7 +21,7 @@ pub fn work_out(terms: &Terms, seen: &Seen, receipts: u64, receipted: Option<Sec
     let setup = if because == Bound::NeverRan { Micros::ZERO } else { terms.prices.setup };
     let total = setup + metered;
     let charged = seen.held.map_or(total, |held| total.min(held));
-    let fee = fee(charged, terms.fee_permille());
+    let fee = fee(charged, terms.fee_permille);
     ChargeRecord {
         lease: terms.lease,
         receipts,

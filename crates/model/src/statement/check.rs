@@ -132,7 +132,7 @@ impl Checker {
         plausible("resources", terms.resources.is_plausible())?;
         instant("granted_at", Some(terms.granted_at))?;
         instant("until", terms.until)?;
-        plausible("fee_permille", terms.fee_permille() <= 1000)?;
+        plausible("fee_permille", terms.fee_permille <= 1000)?;
         self.newest = Some(terms.lease);
         self.lease = Some(Lease {
             terms,

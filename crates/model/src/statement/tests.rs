@@ -41,6 +41,7 @@ fn terms(n: u128) -> Terms {
         image: Sha256Digest::of(b""),
         granted_at: Timestamp(1000 * SECOND),
         until: None,
+        fee_permille: 0,
     }
 }
 

@@ -63,8 +63,9 @@ struct Run {
 /// Lives a life. None if there was no money for even its first second.
 pub fn live(random: &mut Random, world: &mut World, tally: &mut Tally) -> Option<Life> {
     let host = random.below(world.hosts.len());
-    let terms = agree(random, world, world.hosts[host].id);
-    let term = Seconds(random.between(1, 40_000));
+    let halves = random.percent(10);
+    let terms = agree(random, world, world.hosts[host].id, halves);
+    let term = Seconds(if halves { 1800 * random.between(1, 20) } else { random.between(1, 40_000) });
     let plan = Plan {
         prices: terms.prices,
         resources: terms.resources,
@@ -91,10 +92,14 @@ pub fn live(random: &mut Random, world: &mut World, tally: &mut Tally) -> Option
     Some(settle(random, world, &terms, life, tally))
 }
 
-fn agree(random: &mut Random, world: &World, host: HostId) -> Terms {
+/// With `halves` its price for half an hour is a half of something, one time in two.
+fn agree(random: &mut Random, world: &World, host: HostId, halves: bool) -> Terms {
     let most = random.one_of(&[0, 10, 50_000, 50_000, 5_000_000, 100_000_000_000]);
     let mut price = || MicrosPerHour(random.between(0, most));
-    let (flat, cpu, memory, disk) = (price(), price(), price(), price());
+    let (flat, cpu, memory, disk) = match halves {
+        true => (MicrosPerHour(random.between(0, 9)), MicrosPerHour(0), MicrosPerHour(0), MicrosPerHour(0)),
+        false => (price(), price(), price(), price()),
+    };
     let prices = PriceList {
         setup: Micros(random.one_of(&[0, 0, 100, 5000, 1_000_000])),
         flat,
@@ -124,6 +129,7 @@ fn agree(random: &mut Random, world: &World, host: HostId) -> Terms {
         image: Sha256Digest::of(&random.bits().to_le_bytes()),
         granted_at,
         until: random.percent(25).then(|| granted_at.after(Seconds(random.between(1, 30_000)))),
+        fee_permille: random.one_of(&[0, 0, 25, 50, 125, 500, 1000]),
     }
 }
 
@@ -172,7 +178,8 @@ fn extend(world: &mut World, terms: &Terms, plan: &Plan, run: &mut Run, tally: &
 
 /// Uses it for a while; the market is not always there to extend what is paid.
 fn use_it(random: &mut Random, world: &mut World, terms: &Terms, plan: &Plan, run: &mut Run, tally: &mut Tally) {
-    let wanted = Seconds(random.between(0, plan.term.0 * 3 / 2));
+    let whole = plan.term.0 % 1800 == 0 && random.percent(80);
+    let wanted = if whole { plan.term } else { Seconds(random.between(0, plan.term.0 * 3 / 2)) };
     loop {
         let step = Seconds(random.between(1, 1500));
         // The guard stops it where it is paid to, whoever is out of reach.
@@ -331,7 +338,7 @@ fn settle(random: &mut Random, world: &mut World, terms: &Terms, mut life: Life,
         lease: terms.lease,
         lender: terms.lender,
         total: charge.total,
-        fee_permille: terms.fee_permille(),
+        fee_permille: terms.fee_permille,
         receipt: count,
         withhold: false,
     };

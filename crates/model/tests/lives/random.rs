@@ -5,7 +5,9 @@ pub struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        // Streams of neighbouring seeds would be one stream, a step apart: begin somewhere else.
+        let begin = Self(seed).bits();
+        Self(begin.rotate_left(32) ^ 0x5eed)
     }
 
     pub fn bits(&mut self) -> u64 {

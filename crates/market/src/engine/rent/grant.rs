@@ -142,5 +142,7 @@ fn terms(
         image,
         granted_at: draft.now,
         until,
+        // There is no ledger yet that it could be posted to.
+        fee_permille: 0,
     })
 }

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::rows::Lease;
 use std::sync::Arc;
-use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
+use sublet_model::identity::{SecretKey, Sha256Digest, Signed, Statement};
 use sublet_model::metering::Receipt;
 use sublet_model::partition::Phase;
 use sublet_model::units::Seconds;
@@ -45,7 +45,12 @@ fn what_does_not_follow_is_never_stored() {
     let thief = SecretKey::from_seed(&[77; 32]);
     let mut flipped = next(&agent, &lease, |_| {}, &key);
     flipped.payload = flipped.payload.replace("70", "90");
+    let mut odd = next(&agent, &lease, |_| {}, &key);
+    odd.payload = odd.payload.replace("\"cpu_used_ms\":0,", "");
+    odd.signature = key.sign_bytes(format!("{}\n{}", Receipt::KIND, odd.payload).as_bytes());
+    assert!(odd.verify(&agent.key.public()).is_ok(), "we could read it, and another program something else");
     let bad = [
+        ("written in another way", odd),
         ("gap", next(&agent, &lease, |r| r.seq = 3, &key)),
         ("far gap", next(&agent, &lease, |r| r.seq = u64::MAX, &key)),
         ("backwards", next(&agent, &lease, |r| r.seconds = Seconds(59), &key)),
