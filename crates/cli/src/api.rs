@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use sublet_model::ids::LeaseId;
+use sublet_model::units::Timestamp;
 use sublet_wire::api::{
     Access, AccessRequest, AccountView, AuditEntry, Extend, HostView, ImageView, LeaseView, MemberView, NearestAnswer,
     NearestRequest, NewAccount, NewImage, NewJoinToken, NewMember, NewToken, Page, RentAnswer, RentRequest,
@@ -178,6 +179,12 @@ impl Market {
     /// GET /v1/statements
     pub async fn statement(&self, side: &str) -> Answer<Statement> {
         self.client.get(&format!("/v1/statements?side={side}")).await
+    }
+
+    /// GET /v1/statements/export
+    pub async fn export(&self, side: &str, between: Option<(Timestamp, Timestamp)>) -> Answer<Vec<u8>> {
+        let between = between.map_or(String::new(), |(from, until)| format!("&from={}&until={}", from.0, until.0));
+        self.client.document(&format!("/v1/statements/export?side={side}{between}")).await
     }
 
     /// Every page of a list.

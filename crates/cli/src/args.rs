@@ -2,7 +2,7 @@
 
 use crate::commands::{
     access, account, admin, completions, context, copy, depot, forward, host, image, lease, market, rent, run, search,
-    ssh_config, statement, token, user,
+    ssh_config, statement, token, user, verify,
 };
 use crate::config::Asked;
 use crate::output::Format;
@@ -71,6 +71,7 @@ pub enum Command {
     Extend(lease::Extend),
     Release(lease::Release),
     Statement(statement::StatementOf),
+    Verify(verify::Verify),
     Login(context::Login),
     #[command(subcommand)]
     Context(context::Contexts),

@@ -24,6 +24,7 @@ pub mod statement;
 mod stop;
 pub mod token;
 pub mod user;
+pub mod verify;
 
 use crate::api::Market;
 use crate::args::{Command, Global};
@@ -48,6 +49,7 @@ pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
         Command::Lease(lease) => lease.run(&market()?, format).await?,
         Command::Extend(extend) => extend.run(&market()?, format).await?,
         Command::Statement(statement) => statement.run(&market()?, format).await?,
+        Command::Verify(verify) => return verify.run(format),
         Command::Login(login) => login.run(&global).await?,
         Command::Context(contexts) => contexts.run(format)?,
         Command::Whoami => context::whoami(&market()?, format).await?,

@@ -44,6 +44,7 @@ fn every_command_explains_itself() {
         "extend",
         "release",
         "statement",
+        "verify",
         "login",
         "context list",
         "context use",

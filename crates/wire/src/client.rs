@@ -172,20 +172,31 @@ impl Client {
         }
     }
 
+    /// GET of a document that counts to the byte.
+    pub async fn document(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+        self.accepted(self.request(Method::GET, path)).await
+    }
+
     async fn answer<A: DeserializeOwned>(&self, request: RequestBuilder) -> Result<A, ClientError> {
+        let body = self.accepted(request).await?;
+        let body = if body.is_empty() { b"null".to_vec() } else { body };
+        serde_json::from_slice(&body).map_err(|e| self.unreadable(e.to_string()))
+    }
+
+    /// The body of an answer, or the problem that it is.
+    async fn accepted(&self, request: RequestBuilder) -> Result<Vec<u8>, ClientError> {
         let response = request.send().await.map_err(|e| self.unreachable(&e))?;
-        let ok = response.status().is_success();
         let status = response.status();
         let body = self.body(response).await?;
-        let unreadable = |e: serde_json::Error| ClientError::Unreadable {
-            address: self.base.clone(),
-            reason: format!("status {status}, {e}"),
-        };
-        if ok {
-            let body = if body.is_empty() { b"null".to_vec() } else { body };
-            return serde_json::from_slice(&body).map_err(unreadable);
+        if status.is_success() {
+            return Ok(body);
         }
-        Err(ClientError::Problem(Box::new(serde_json::from_slice(&body).map_err(unreadable)?)))
+        let problem = serde_json::from_slice(&body).map_err(|e| self.unreadable(format!("status {status}, {e}")))?;
+        Err(ClientError::Problem(Box::new(problem)))
+    }
+
+    fn unreadable(&self, reason: String) -> ClientError {
+        ClientError::Unreadable { address: self.base.clone(), reason }
     }
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {

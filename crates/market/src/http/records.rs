@@ -65,7 +65,8 @@ async fn receipts(
     page(stored.into_iter().map(|row| row.receipt), key, |receipt| receipt, &query).map(Json)
 }
 
-async fn blocking<R: Send + 'static>(
+/// Reads from the database where waiting is allowed.
+pub async fn blocking<R: Send + 'static>(
     app: &App,
     read: impl FnOnce(&Reader) -> Result<R, DbError> + Send + 'static,
 ) -> Result<R, Fault> {

@@ -251,6 +251,9 @@ async fn paths(tried: &mut Tried<'_>) {
         ("waiting for an hour", "/v1/leases/box?after=1&wait=3600".into(), Kind::Invalid),
         ("a version that is no number", "/v1/leases/box?after=new".into(), Kind::Invalid),
         ("a side that is none", "/v1/statements?side=both".into(), Kind::Invalid),
+        ("an export from no side", "/v1/statements/export?side=both".into(), Kind::Invalid),
+        ("an export of the future", "/v1/statements/export?from=9223372036854775807".into(), Kind::Invalid),
+        ("an export that ends before it begins", "/v1/statements/export?from=2&until=1".into(), Kind::Invalid),
         ("a query of 3,000 letters", format!("/v1/leases?cursor={long}"), Kind::Invalid),
     ] {
         tried.get(what, &path, kind).await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use sublet_model::account::Role;
 use sublet_model::book::Unfit;
 use sublet_model::lease::{EndReason, LeaseState};
+use sublet_model::statement::{Verdict, verify};
 use sublet_model::units::{Micros, MicrosPerHour, Millicores, Seconds};
 use sublet_wire::api::*;
 use sublet_wire::problem::Kind;
@@ -64,6 +65,15 @@ async fn a_rent_from_search_to_bill() {
     assert_eq!(line.charge.billed_seconds, Seconds(5));
     assert_eq!(line.charge.total, Micros(100 + 11), "set-up, and 5 s of 0.008 an hour");
     assert_eq!(line.arithmetic, "5 s at 0.008/h + set-up 0.0001 = 0.000111");
+
+    for (who, side) in [(&client, "client"), (&lender, "lender")] {
+        let document = who.client.document(&format!("/v1/statements/export?side={side}")).await.unwrap();
+        let me: WhoAmI = who.client.get("/v1/whoami").await.unwrap();
+        let Verdict::Holds(holds) = verify(&document, Some(me.market_key)) else {
+            panic!("{:?}\n{}", verify(&document, None), String::from_utf8_lossy(&document))
+        };
+        assert_eq!((holds.leases, holds.amount), (1, Micros(111)));
+    }
 
     let receipts: Page<sublet_model::identity::Signed<sublet_model::metering::Receipt>> =
         lender.client.get(&format!("/v1/leases/{}/receipts", view.id)).await.unwrap();
