@@ -7,7 +7,7 @@ P ?= all
 SEEDS ?= 20000
 FIRST ?= 1000
 
-.PHONY: help setup demo test lint guest program images bench soak broken clean-images
+.PHONY: help setup demo test lint guest program images bench soak broken mutants clean-images
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -35,6 +35,9 @@ soak: ## the simulation with more seeds: `make soak SEEDS=20000 FIRST=1000`
 
 broken: ## builds that are broken on purpose: the simulation has to catch each
 	@scripts/broken
+
+mutants: ## break the code in every small place: a test has to notice (needs cargo-mutants)
+	@scripts/mutants
 
 lint: ## format and clippy
 	@cargo fmt --all --check
