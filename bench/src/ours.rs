@@ -97,6 +97,8 @@ pub fn copy_of(options: &Options, seed: u64, rows: usize, market: &Market) -> Re
         std::fs::write(kept.join(WHOLE), "")?;
         eprintln!("{rows}: our database filled in {:.1} s", began.elapsed().as_secs_f64());
     }
+    // What an older program filled is brought to today's schema, once and not in every copy.
+    drop(Sqlite::open(&kept)?);
     let copy = tempfile::Builder::new().prefix("run").tempdir_in(&base)?;
     // Sharing blocks where the file system can: a market of a million has some gigabytes.
     let from = format!("{}/.", kept.display());

@@ -412,3 +412,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod words;

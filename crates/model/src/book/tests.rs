@@ -5,6 +5,7 @@ mod market;
 mod nearest;
 mod order;
 pub(super) mod plain;
+mod quick;
 mod told;
 
 use super::{Book, Search, scan};

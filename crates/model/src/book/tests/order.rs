@@ -188,3 +188,19 @@ fn the_rule_of_fit_is_asked_only_of_what_fits() {
         assert!(looked.groups <= 20, "{asked}: {looked:?}");
     }
 }
+
+#[test]
+fn the_best_by_any_key_are_found_wherever_they_stand() {
+    type Edit = fn(&mut Computer);
+    let cases: [(&str, Edit); 4] = [
+        ("reliability", |c| c.reliability = 1000),
+        ("speed", |c| c.inventory.speed = 2000),
+        ("age", |c| c.lent.listed_at = Timestamp(4)),
+        ("memory", |c| c.lent.least = resources(100, 1024, 0)),
+    ];
+    // They stand by their price: the best of a part can't be better than what the part promises.
+    for (key, edit) in cases {
+        let best = [10, 20, 30, 40, 50].map(partition);
+        assert_eq!(find(&many(edit), &image(), &format!("order={key}"), 5).0, best, "{key}");
+    }
+}
