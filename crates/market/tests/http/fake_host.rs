@@ -160,6 +160,10 @@ impl FakeHost {
                     seen.phase = Phase::Gone { reason: None };
                     self.receipt(lease, generation, seconds, true);
                 } else if newer {
+                    if wanted.allocation.generation > seen.applied.generation {
+                        // Granted and given back before this host heard of it: nothing ran, and that has to be said.
+                        seen.phase = Phase::Gone { reason: None };
+                    }
                     seen.applied = wanted.allocation;
                 }
             }
