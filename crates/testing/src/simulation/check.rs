@@ -51,6 +51,8 @@ pub struct Told {
     pub term: Seconds,
     /// When it was granted.
     pub granted_at: Timestamp,
+    /// Whether the market heard that its guest was ready.
+    pub was_ready: bool,
     /// When it stopped.
     pub stopped_at: Option<Timestamp>,
     /// The newest receipt: number, seconds, and whether it is the last.
@@ -104,6 +106,9 @@ impl Check {
         match change {
             Change::Lease(lease) => self.granted(lease, computers),
             Change::LeaseMoved { lease, state, timeline, .. } => {
+                if let Some(told) = self.leases.get_mut(lease) {
+                    told.was_ready |= timeline.ready_at.is_some();
+                }
                 self.moved(*lease, *state, timeline.stopped_at, computers)
             }
             Change::LeaseExtended { lease, term_seconds, .. } => {
@@ -172,6 +177,7 @@ impl Check {
             state: lease.state,
             term: lease.term_seconds,
             granted_at: lease.terms().granted_at,
+            was_ready: false,
             stopped_at: None,
             receipt: None,
             charged: false,
@@ -257,7 +263,8 @@ impl Check {
         ensure(holder.is_none(), || format!("I3: {partition} is altered to {allocation:?} while {holder:?} holds it"))
     }
 
-    /// I5: billed once, receipted, within the term, plausible, and for no longer than it really ran.
+    /// I5: billed once, receipted, within the term, plausible, for no longer than it really ran; and
+    /// for no less than the host has a right to.
     fn charged(&mut self, row: &ChargeRow, computers: &[Computer], now: At) -> Checked {
         let id = row.lease;
         let Some(told) = self.leases.get_mut(&id) else { return unknown(id) };
@@ -276,7 +283,14 @@ impl Check {
         })?;
         let of_host = computers.iter().filter(|c| c.host == told.host);
         let ran = of_host.filter_map(|c| c.truth.ran_for(id, c.clock.now(now).mono_us)).max().unwrap_or(0);
-        ensure(billed <= ran + 1, || format!("I5: lease {id} is billed {billed} s, but it ran for {ran}"))?;
+        ensure(billed <= ran, || format!("I5: lease {id} is billed {billed} s, but it ran for {ran}"))?;
+        let due = receipted.min(told.term.0).min(seen);
+        ensure(billed >= due, || format!("I5: lease {id} is billed {billed} s, though {due} are due"))?;
+        let waited = told.stopped_at.map_or(0, |stopped| (row.settled_at.0 - stopped.0).div_euclid(1_000_000));
+        let is_complete = told.receipt.map_or(!told.was_ready, |(.., last)| last);
+        ensure(is_complete || waited >= 3600, || {
+            format!("I5: lease {id} is billed {waited} s after its end, and its last receipt is not there")
+        })?;
         priced(row, told.agreed)
     }
 

@@ -60,6 +60,8 @@ pub struct Client {
     granted: BTreeSet<LeaseId>,
     released: BTreeSet<LeaseId>,
     extended: BTreeMap<LeaseId, i64>,
+    /// By how much each was to be lengthened in all, answered or not.
+    wanted: BTreeMap<LeaseId, i64>,
     /// How many misuses of a key were refused, as they must be.
     pub misuses: u64,
 }
@@ -95,6 +97,7 @@ impl Client {
             granted: BTreeSet::new(),
             released: BTreeSet::new(),
             extended: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             misuses: 0,
         }
     }
@@ -129,6 +132,9 @@ impl Client {
             (7, Some(lease)) if may_rent => What::Extend(lease, Seconds(20 + self.asked as i64 % 97)),
             _ => return None,
         };
+        if let What::Extend(lease, by) = what {
+            *self.wanted.entry(lease).or_default() += by.0;
+        }
         self.asked += 1;
         Some(Asked { key: format!("client-{}-{}", self.number, self.asked), what })
     }
@@ -253,6 +259,10 @@ impl Client {
             let at_least =
                 granted_for(*lease).map_or(0, |term| term.0) + self.extended.get(lease).copied().unwrap_or(0);
             ensure(term >= at_least, || format!("I6: lease {lease} was lengthened to {at_least} s, and has {term}"))?;
+            let at_most = granted_for(*lease).map_or(0, |term| term.0) + self.wanted.get(lease).copied().unwrap_or(0);
+            ensure(term <= at_most, || {
+                format!("I10: lease {lease} has {term} s, but {at_most} were asked for in all")
+            })?;
         }
         for lease in &self.released {
             let wanted = tables.leases.get(lease).is_none_or(|row| row.state.is_wanted());

@@ -25,6 +25,8 @@ pub struct Clock {
     counted: i64,
     /// How long it slept since it started: monotonic time leaves that out.
     slept: i64,
+    /// What it had counted when it fell asleep, while it sleeps.
+    asleep: Option<i64>,
     /// By how much its wall clock is wrong.
     wrong: i64,
 }
@@ -32,7 +34,7 @@ pub struct Clock {
 impl Clock {
     /// A computer that starts now; `rate` in millionths.
     pub fn started(now: At, rate: i64) -> Self {
-        Self { rate, since: now, counted: SECOND, slept: 0, wrong: 0 }
+        Self { rate, since: now, counted: SECOND, slept: 0, asleep: None, wrong: 0 }
     }
 
     /// The same computer after a restart: its clocks begin anew, its wall clock stays wrong.
@@ -45,9 +47,16 @@ impl Clock {
         (self.counted, self.since, self.rate) = (self.boot_us(now), now, rate);
     }
 
-    /// Slept for so long, until now.
-    pub fn slept(&mut self, for_us: i64) {
-        self.slept += for_us * self.rate / SECOND;
+    /// Sleeps from now on: monotonic time stands still.
+    pub fn falls_asleep(&mut self, now: At) {
+        self.asleep = Some(self.boot_us(now));
+    }
+
+    /// Sleeps no more. At what rate it counted meanwhile does not matter, even if that changed.
+    pub fn wakes_up(&mut self, now: At) {
+        if let Some(since) = self.asleep.take() {
+            self.slept += self.boot_us(now) - since;
+        }
     }
 
     /// Sets the wall clock: wrong by so much from now on.
@@ -63,7 +72,7 @@ impl Clock {
     /// Both clocks that a meter needs.
     pub fn now(&self, now: At) -> Now {
         let boot_us = self.boot_us(now);
-        Now { mono_us: boot_us - self.slept, boot_us }
+        Now { mono_us: self.asleep.unwrap_or(boot_us) - self.slept, boot_us }
     }
 
     /// The wall clock.
@@ -91,8 +100,20 @@ mod tests {
         assert_eq!(clock.boot_us(10 * SECOND), 12 * SECOND);
         assert_eq!(clock.boot_us(12 * SECOND), 13 * SECOND);
         assert_eq!(clock.when(13 * SECOND), 12 * SECOND);
-        clock.slept(2 * SECOND);
-        assert_eq!(clock.now(12 * SECOND), Now { mono_us: 12 * SECOND, boot_us: 13 * SECOND });
         assert_eq!(clock.restarted(20 * SECOND).boot_us(20 * SECOND), SECOND);
+    }
+
+    #[test]
+    fn monotonic_time_stands_still_in_a_sleep_whatever_becomes_of_the_rate() {
+        let mut clock = Clock::started(0, 2 * SECOND);
+        clock.falls_asleep(10 * SECOND);
+        let before = clock.now(10 * SECOND).mono_us;
+        assert_eq!(clock.now(20 * SECOND), Now { mono_us: before, boot_us: 41 * SECOND });
+        clock.set_rate(20 * SECOND, 3 * SECOND);
+        clock.wakes_up(30 * SECOND);
+        assert_eq!(clock.now(30 * SECOND), Now { mono_us: before, boot_us: 71 * SECOND });
+        assert_eq!(clock.now(31 * SECOND).mono_us, before + 3 * SECOND);
+        clock.wakes_up(32 * SECOND);
+        assert_eq!(clock.now(32 * SECOND).mono_us, before + 6 * SECOND, "it slept once");
     }
 }

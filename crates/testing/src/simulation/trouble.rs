@@ -222,6 +222,7 @@ impl World {
         }
         let until = self.now + self.random.between(2 * SECOND, 100 * SECOND);
         self.computers[number].asleep = Some((until, self.now));
+        self.computers[number].clock.falls_asleep(self.now);
         self.at(until, Event::Trouble(Trouble::Wakes(number, self.now)));
         true
     }
@@ -232,7 +233,7 @@ impl World {
         }
         let now = self.now;
         self.computers[number].asleep = None;
-        self.computers[number].clock.slept(now - since);
+        self.computers[number].clock.wakes_up(now);
         self.met_again(Fault::HostSlept, number);
         // An agent that was to be started meanwhile.
         self.at(now + SECOND, Event::Trouble(Trouble::AgentStarts(number)));
