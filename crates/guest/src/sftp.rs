@@ -72,6 +72,9 @@ pub fn serve(input: impl Read, mut output: impl Write) -> io::Result<()> {
     output.write_all(&out)
 }
 
+/// Appends what an answer says after its id.
+type Body<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// Appends the answer to one request.
 fn answer(server: &mut Server, packet: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let mut packet = Packet(packet);
@@ -89,7 +92,7 @@ fn answer(server: &mut Server, packet: &[u8], out: &mut Vec<u8>) -> io::Result<(
     }
     let id = packet.u32().map_err(malformed)?;
     let answer = server.answer(kind, packet);
-    let (kind, body): (u8, &dyn Fn(&mut Vec<u8>)) = match &answer {
+    let (kind, body): (u8, Body<'_>) = match &answer {
         Answer::Status(status) => (kind::STATUS, &|out| status.write(out)),
         Answer::Handle(handle) => (kind::HANDLE, &|out| wire::bytes(out, &handle.to_be_bytes())),
         Answer::Data(bytes) => (kind::DATA, &|out| wire::bytes(out, bytes)),

@@ -69,7 +69,7 @@ fn torn(before: &[u8], after: &[u8], dice: &mut Dice) -> Vec<u8> {
     mixed.resize(longest, 0);
     for at in (0..after.len()).step_by(SECTOR_BYTES) {
         let to = (at + SECTOR_BYTES).min(after.len());
-        if mixed[at..to] != after[at..to] && dice.throw() % miss_one_in != 0 {
+        if mixed[at..to] != after[at..to] && !dice.throw().is_multiple_of(miss_one_in) {
             mixed[at..to].copy_from_slice(&after[at..to]);
         }
     }

@@ -97,6 +97,7 @@ impl World {
     }
 
     /// A market that another process serves at `base`, made in `dir`'s `market`.
+    #[allow(dead_code, reason = "the histories, which share this file, use it")]
     pub async fn served_elsewhere(dir: TempDir, base: String, operators_token: String) -> Self {
         let client = Client::new(&base, Some(operators_token.clone()), None).unwrap();
         let me: sublet_wire::api::WhoAmI = client.get("/v1/whoami").await.unwrap();

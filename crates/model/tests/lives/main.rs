@@ -3,6 +3,8 @@
 //!
 //! `SUBLET_LIVES=100000` for more of them; a failure names its seed: `SUBLET_SEED=7 SUBLET_LIVES=20`.
 
+#![allow(clippy::print_stdout, reason = "what was compared stands beside the verdict")]
+
 mod life;
 mod python;
 mod random;

@@ -58,7 +58,7 @@ fn less_is_asked_for_by_as_little_as_need_be() {
     told("cpu>=5 price<=0.0029", &two, &["cpu>=5 -> cpu>=2900m"]);
     // More threads than the host has can't be used.
     let narrow = at(1, 0, |c| c.inventory.threads = 2);
-    told("cpu>=3", &[narrow.clone()], &["cpu>=3 -> cpu>=2"]);
+    told("cpu>=3", std::slice::from_ref(&narrow), &["cpu>=3 -> cpu>=2"]);
     told("cpu>=3 vcpus>=3", &[narrow], &[]);
 }
 
