@@ -27,7 +27,6 @@ LAST = b"]}"
 
 I64_MAX = 2**63 - 1
 PARTS_A_MICRO = 1000 * 1024 * 3600
-SLACK_SECONDS = 10
 SPAN_MAX = 10 * 366 * 86400
 PRICE_MAX = 10**12
 CPU_MAX, MEMORY_MAX, DISK_MAX = 4096 * 1000, 64 << 20, 16 << 20
@@ -309,7 +308,7 @@ def billed_seconds(terms, seen, receipted):
     limits = [("term", seen["term_seconds"]), ("paid", seen["paid_seconds"])]
     if "until" in terms:
         limits.append(("window", span(terms["granted_at"], terms["until"])))
-    limits.append(("clock", span(terms["granted_at"], seen["stopped_at"]) + SLACK_SECONDS))
+    limits.append(("clock", span(terms["granted_at"], seen["stopped_at"])))
     for name, limit in limits:
         if limit < used:
             used, because = limit, name

@@ -180,10 +180,6 @@ pub struct Charge {
     pub total: Micros,
 }
 
-/// How far a host's seconds may run ahead of the market's own view: the report of *ready* takes
-/// a moment to arrive, and so does the news that the lease stops.
-pub const OBSERVATION_SLACK: Seconds = Seconds(10);
-
 /// What decided how many seconds are billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -239,13 +235,14 @@ pub fn billed(terms: &Terms, receipted: Option<Seconds>, seen: Observation, paid
         // No receipt, no bill. And a host that never came to ready may still send a last one, over nothing.
         return (Seconds::ZERO, Bound::NeverRan);
     };
-    // Ready may be heard late, never early: before the grant nothing can have run.
+    // Nothing can have run before the grant, and what runs on after the stop is nobody's order: the
+    // market's own span is the bound, without anything added. Booting took longer than news takes.
     let since_grant = |at: Timestamp| at.since(seen.granted_at).max(Seconds::ZERO);
     let bounds = [
         (seen.term_seconds, Bound::Term),
         (paid, Bound::Paid),
         (terms.until.map_or(Seconds(i64::MAX), since_grant), Bound::Window),
-        (since_grant(seen.stopped_at) + OBSERVATION_SLACK, Bound::Clock),
+        (since_grant(seen.stopped_at), Bound::Clock),
     ];
     let used = bounds.into_iter().fold(
         (receipted, Bound::Receipts),
@@ -326,7 +323,7 @@ mod tests {
         let billed = |receipted, stopped| settle(&t, receipted, seen(stopped)).billed_seconds.0;
         assert_eq!(billed(Some(Seconds(100)), 200), 100);
         assert_eq!(billed(Some(Seconds(5000)), 9000), 3600, "not past the term");
-        assert_eq!(billed(Some(Seconds(3000)), 100), 110, "not past what the market saw");
+        assert_eq!(billed(Some(Seconds(3000)), 100), 100, "not past what the market saw");
         assert_eq!(billed(None, 200), 0);
         assert_eq!(settle(&t, Some(Seconds(100)), seen(200)).total, Micros(100 + 600));
         let never = Observation { ready_at: None, ..seen(200) };
@@ -344,7 +341,8 @@ mod tests {
         assert_eq!(because(100, 200, 3600), (Seconds(100), Bound::Receipts));
         assert_eq!(because(5000, 9000, 3600), (Seconds(3600), Bound::Term));
         assert_eq!(because(5000, 9000, 900), (Seconds(900), Bound::Paid));
-        assert_eq!(because(3000, 100, 3600), (Seconds(110), Bound::Clock));
+        assert_eq!(because(3000, 100, 3600), (Seconds(100), Bound::Clock));
+        assert_eq!(because(100, 100, 3600), (Seconds(100), Bound::Receipts), "not a second of it is out of reach");
         let closes = Terms { until: Some(Timestamp(50_000_000)), ..terms(prices()) };
         assert_eq!(billed(&closes, Some(Seconds(90)), seen(100), Seconds(3600)), (Seconds(50), Bound::Window));
         let least = Terms { prices: PriceList { shortest_charge_seconds: Seconds(60), ..prices() }, ..terms(prices()) };

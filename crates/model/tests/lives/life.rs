@@ -2,7 +2,7 @@
 //! host says, which is not always true, and what is billed and posted in the end.
 
 use crate::random::Random;
-use sublet_model::billing::{Bound, OBSERVATION_SLACK, PriceList, Terms};
+use sublet_model::billing::{Bound, PriceList, Terms};
 use sublet_model::identity::{PublicKey, SecretKey, Sha256Digest, Signed};
 use sublet_model::ids::{AccountId, HostId};
 use sublet_model::lease::EndReason;
@@ -387,7 +387,7 @@ fn credit(random: &mut Random, world: &mut World, terms: &Terms, charge: &Charge
 /// Whatever the host said: billed inside the lease, what was paid for, and what the market saw.
 fn is_fair(terms: &Terms, seen: &Seen, receipted: Option<Seconds>, charge: &ChargeRecord) {
     let billed = charge.billed_seconds;
-    let lived = seen.stopped_at.since(terms.granted_at).max(Seconds::ZERO) + OBSERVATION_SLACK;
+    let lived = seen.stopped_at.since(terms.granted_at).max(Seconds::ZERO);
     let said = format!("{terms:?} {seen:?} {charge:?}");
     assert!(billed <= seen.term_seconds && billed <= seen.paid_seconds, "past its term or what was paid: {said}");
     if charge.because == Bound::Shortest {
