@@ -148,6 +148,8 @@ ids! {
     OfferId "offer" "an offer";
     /// The right to use one partition for a while.
     LeaseId "lease" "a lease";
+    /// A client's word that a charge is wrong, until it is resolved.
+    DisputeId "disp" "a dispute";
     /// One HTTP request, for people who read logs.
     RequestId "req" "a request";
 }

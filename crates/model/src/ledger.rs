@@ -3,10 +3,12 @@
 //! ```text
 //!            deposit               hold              charge
 //!  outside ---------> available ---------> held ------------------> available of the lender, fees
-//!          <---------           <---------      \                     ^            |
-//!            refund      ^         void          +--> withheld -------+            | credit
-//!                        |                              |  pay out                 |
-//!                        +------- give back ------------+--------------------------+
+//!     |    <---------           <---------  ^  \                     ^     |   |
+//!     |      refund      ^         void     |   +--> withheld --------+     |   |
+//!     |                  |                  |        |  ^    pay out        |   |
+//!     |                  |                  |        |  +---- withhold -----+   |
+//!     |                  +---- credit ------|--------+----------------------+---+
+//!     +---- hold of one who pays afterwards +   (void and credit: back the same way)
 //! ```
 //!
 //! A balance is nothing but a sum of postings. Money of a lease is held before it is used; of what
@@ -19,7 +21,7 @@ mod keep;
 mod transfer;
 
 pub use book::{Book, InvalidBook};
-pub use keep::{Bill, Ledger};
+pub use keep::{Account, Bill, Ledger, Undo};
 pub use transfer::{Cause, LedgerError, Posting, Transfer, fee};
 
 #[cfg(test)]

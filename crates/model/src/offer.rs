@@ -7,7 +7,7 @@ pub use windows::{ClockTime, Day, Opening, Window, Windows};
 
 use crate::billing::PriceList;
 use crate::ids::{AccountId, OfferId};
-use crate::units::{Seconds, Timestamp};
+use crate::units::{Micros, MicrosPerHour, Seconds, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -37,6 +37,10 @@ pub struct Conditions {
     pub longest_term_seconds: Seconds,
     /// Notice before the owner takes it back; none: never within the term.
     pub reclaim_notice_seconds: Option<Seconds>,
+    /// What is given back to whoever is evicted: taken back at once, without a notice that was
+    /// promised. At most what the lease earned.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub eviction_credit: Micros,
     /// Who may rent.
     pub audience: Audience,
     /// Names of the images that may boot; empty: any of the catalogue.
@@ -52,6 +56,10 @@ pub struct Conditions {
     pub windows: Option<Windows>,
 }
 
+fn is_nothing(micros: &Micros) -> bool {
+    *micros == Micros::ZERO
+}
+
 impl Conditions {
     /// Terms from a minute to a week, to everyone, for nothing.
     pub fn free() -> Self {
@@ -60,6 +68,7 @@ impl Conditions {
             shortest_term_seconds: Seconds(60),
             longest_term_seconds: Seconds(7 * 86_400),
             reclaim_notice_seconds: None,
+            eviction_credit: Micros::ZERO,
             audience: Audience::Everyone,
             images: Vec::new(),
             emulated_to_strangers: false,
@@ -87,6 +96,9 @@ impl Conditions {
         }
         if self.reclaim_notice_seconds.is_some_and(|n| !(Seconds::ZERO..=Seconds::MAX).contains(&n)) {
             return Err("the notice must be from nothing to ten years".into());
+        }
+        if !(0..=MicrosPerHour::MAX.0).contains(&self.eviction_credit.0) {
+            return Err("the credit of who is evicted must be from nothing to a million".into());
         }
         let many = match &self.audience {
             Audience::Accounts(accounts) => accounts.len() > 1000,

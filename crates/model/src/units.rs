@@ -105,6 +105,13 @@ impl Timestamp {
         Self(self.0.saturating_add(span.0.saturating_mul(1_000_000)))
     }
 
+    /// Its month by UTC, counted from the year 0: year x 12 + month - 1.
+    pub fn month(self) -> i32 {
+        let at = jiff::Timestamp::from_microsecond(self.0).unwrap_or_default();
+        let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        i32::from(date.year()) * 12 + i32::from(date.month()) - 1
+    }
+
     /// Whole seconds since an earlier instant, rounded down; negative if that one is later.
     pub fn since(self, earlier: Self) -> Seconds {
         Seconds(self.0.saturating_sub(earlier.0).div_euclid(1_000_000))

@@ -247,6 +247,7 @@ fn favourable_conditions(conditions: &Conditions) -> Conditions {
         shortest_term_seconds: Seconds::ZERO,
         longest_term_seconds: Seconds(i64::MAX),
         reclaim_notice_seconds: None,
+        eviction_credit: crate::units::Micros::ZERO,
         ..conditions.clone()
     }
 }

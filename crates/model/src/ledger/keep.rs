@@ -11,16 +11,37 @@ pub struct Ledger {
     newest: u64,
     balances: BTreeMap<Book, i128>,
     leases: BTreeMap<LeaseId, Account>,
+    /// Of the clients that have something set aside: the sum of it.
+    set_aside: BTreeMap<AccountId, i128>,
 }
 
 /// What the books know of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Account {
-    client: AccountId,
-    lender: Option<AccountId>,
-    charged: i128,
-    credited: i128,
-    credits: u64,
+pub struct Account {
+    /// Who rents.
+    pub client: AccountId,
+    /// Where its money comes from and goes back to: what the client has, or, for one that pays
+    /// afterwards, the world.
+    pub payer: Book,
+    /// Who earns; none before the charge.
+    pub lender: Option<AccountId>,
+    /// All that was ever set aside.
+    pub held: i128,
+    /// Paid out of that.
+    pub charged: i128,
+    /// Given back of it.
+    pub credited: i128,
+    /// How often.
+    pub credits: u64,
+}
+
+/// What a transfer found when it was written: takes it back.
+#[derive(Debug)]
+pub struct Undo {
+    newest: u64,
+    balances: Vec<(Book, Option<i128>)>,
+    lease: Option<(LeaseId, Option<Account>)>,
+    set_aside: Option<(AccountId, i128)>,
 }
 
 impl Ledger {
@@ -38,7 +59,7 @@ impl Ledger {
         self.balances.get(&book).copied().unwrap_or(0)
     }
 
-    /// Every book that ever had something, with what is in it.
+    /// Every book that has something, with what is in it.
     pub fn balances(&self) -> impl Iterator<Item = (Book, i128)> {
         self.balances.iter().map(|(book, balance)| (*book, *balance))
     }
@@ -48,15 +69,85 @@ impl Ledger {
         self.newest
     }
 
+    /// What the books know of a lease for which something was held.
+    pub fn lease(&self, lease: LeaseId) -> Option<&Account> {
+        self.leases.get(&lease)
+    }
+
+    /// How much a client has set aside for all of its leases together.
+    pub fn set_aside(&self, client: AccountId) -> i128 {
+        self.set_aside.get(&client).copied().unwrap_or(0)
+    }
+
+    /// Every such lease.
+    pub fn leases(&self) -> impl Iterator<Item = (LeaseId, &Account)> {
+        self.leases.iter().map(|(id, of)| (*id, of))
+    }
+
     /// Writes a transfer into the books, or changes nothing.
     pub fn apply(&mut self, transfer: &Transfer) -> Result<(), LedgerError> {
         self.judge(transfer)?;
-        self.newest = transfer.number;
-        for Posting { book, micros } in &transfer.postings {
-            *self.balances.entry(*book).or_default() += i128::from(micros.0);
-        }
-        self.note(transfer);
+        let _ = self.write(transfer);
         Ok(())
+    }
+
+    /// Writes a transfer that was judged before.
+    #[must_use = "what may still be refused by a database needs its undo"]
+    pub fn write(&mut self, transfer: &Transfer) -> Undo {
+        let newest = std::mem::replace(&mut self.newest, transfer.number);
+        let mut balances = Vec::with_capacity(transfer.postings.len());
+        for Posting { book, micros } in &transfer.postings {
+            let before = self.balances.get(book).copied();
+            balances.push((*book, before));
+            self.set(*book, Some(before.unwrap_or(0) + i128::from(micros.0)));
+        }
+        let lease = transfer.cause.lease().map(|id| (id, self.leases.get(&id).cloned()));
+        self.note(transfer);
+        let set_aside = self.note_set_aside(transfer);
+        Undo { newest, balances, lease, set_aside }
+    }
+
+    /// Takes the newest transfer back.
+    pub fn take_back(&mut self, undo: Undo) {
+        self.newest = undo.newest;
+        for (book, before) in undo.balances.into_iter().rev() {
+            self.set(book, before);
+        }
+        match undo.lease {
+            Some((id, Some(before))) => drop(self.leases.insert(id, before)),
+            Some((id, None)) => drop(self.leases.remove(&id)),
+            None => {}
+        }
+        if let Some((client, before)) = undo.set_aside {
+            self.put_set_aside(client, before);
+        }
+    }
+
+    /// Follows what a client has set aside; answers what it was.
+    fn note_set_aside(&mut self, transfer: &Transfer) -> Option<(AccountId, i128)> {
+        let (book, micros) = transfer.postings.iter().find_map(|p| match p.book {
+            Book::Held(lease) => Some((lease, i128::from(p.micros.0))),
+            _ => None,
+        })?;
+        let client = self.leases.get(&book)?.client;
+        let before = self.set_aside(client);
+        self.put_set_aside(client, before + micros);
+        Some((client, before))
+    }
+
+    fn put_set_aside(&mut self, client: AccountId, micros: i128) {
+        match micros {
+            0 => drop(self.set_aside.remove(&client)),
+            some => drop(self.set_aside.insert(client, some)),
+        }
+    }
+
+    /// Empty books are not kept: there are two for every lease.
+    fn set(&mut self, book: Book, balance: Option<i128>) {
+        match balance.filter(|balance| *balance != 0) {
+            Some(balance) => drop(self.balances.insert(book, balance)),
+            None => drop(self.balances.remove(&book)),
+        }
     }
 
     /// Whether a transfer may be written.
@@ -101,10 +192,12 @@ impl Ledger {
             Cause::Deposit { account, .. } => (vec![Book::Outside], vec![Book::Available(*account)]),
             Cause::Refund { account, .. } => (vec![Book::Available(*account)], vec![Book::Outside]),
             Cause::Hold { lease, client } => {
-                if self.leases.get(lease).is_some_and(|known| known.client != *client) {
+                let known = self.leases.get(lease);
+                if known.is_some_and(|known| known.client != *client) {
                     return Err(LedgerError::OtherParty(*lease, *client));
                 }
-                (vec![Book::Available(*client)], vec![Book::Held(*lease)])
+                let payers = || vec![Book::Available(*client), Book::Outside];
+                (known.map_or_else(payers, |known| vec![known.payer]), vec![Book::Held(*lease)])
             }
             Cause::Charge { lease, lender, .. } => {
                 if self.known(*lease)?.lender.is_some_and(|known| known != *lender) {
@@ -112,28 +205,28 @@ impl Ledger {
                 }
                 (vec![Book::Held(*lease)], vec![Book::Available(*lender), Book::Withheld(*lease), Book::Fees])
             }
-            Cause::Void { lease } => (vec![Book::Held(*lease)], vec![self.client(*lease)?]),
+            Cause::Void { lease } => (vec![Book::Held(*lease)], vec![self.payer(*lease)?]),
+            Cause::Withhold { lease } => (vec![self.lender(*lease)?], vec![Book::Withheld(*lease)]),
             Cause::PayOut { lease } => (vec![Book::Withheld(*lease)], vec![self.lender(*lease)?]),
-            Cause::GiveBack { lease } => (vec![Book::Withheld(*lease)], vec![self.client(*lease)?]),
-            Cause::Credit { lease, .. } => (vec![self.lender(*lease)?, Book::Fees], vec![self.client(*lease)?]),
+            Cause::Credit { lease, .. } => {
+                let from = vec![self.lender(*lease)?, Book::Withheld(*lease), Book::Fees];
+                (from, vec![self.payer(*lease)?])
+            }
         })
     }
 
     /// What goes back to a client is never more than it paid.
     fn judge_credit(&self, cause: &Cause, asked: i128) -> Result<(), LedgerError> {
-        let lease = match cause {
-            Cause::GiveBack { lease } | Cause::Credit { lease, .. } => *lease,
-            _ => return Ok(()),
-        };
+        let Cause::Credit { lease, number } = *cause else { return Ok(()) };
         let of = self.known(lease)?;
-        match cause {
-            Cause::Credit { number, .. } if *number != of.credits + 1 => {
-                Err(LedgerError::CreditNumber { lease, wanted: of.credits + 1, got: *number })
+        match () {
+            () if number != of.credits + 1 => {
+                Err(LedgerError::CreditNumber { lease, wanted: of.credits + 1, got: number })
             }
-            _ if of.credited + asked > of.charged => {
+            () if of.credited + asked > of.charged => {
                 Err(LedgerError::OverCredited { lease, charged: of.charged, credited: of.credited, asked })
             }
-            _ => Ok(()),
+            () => Ok(()),
         }
     }
 
@@ -142,19 +235,25 @@ impl Ledger {
         let moved: i128 = transfer.postings.iter().map(|p| i128::from(p.micros.0.max(0))).sum();
         match &transfer.cause {
             Cause::Hold { lease, client } => {
-                let new = Account { client: *client, lender: None, charged: 0, credited: 0, credits: 0 };
-                self.leases.entry(*lease).or_insert(new);
+                let source = transfer.postings.iter().find(|p| p.micros < Micros::ZERO);
+                let payer = source.map_or(Book::Available(*client), |p| p.book);
+                let (lender, charged, credited, credits) = (None, 0, 0, 0);
+                let new = Account { client: *client, payer, lender, held: 0, charged, credited, credits };
+                self.leases.entry(*lease).or_insert(new).held += moved;
             }
             Cause::Charge { lease, lender, .. } => self.edit(*lease, |of| {
                 of.lender = Some(*lender);
                 of.charged += moved;
             }),
-            Cause::GiveBack { lease } => self.edit(*lease, |of| of.credited += moved),
             Cause::Credit { lease, number } => self.edit(*lease, |of| {
                 of.credited += moved;
                 of.credits = *number;
             }),
-            Cause::Deposit { .. } | Cause::Refund { .. } | Cause::Void { .. } | Cause::PayOut { .. } => {}
+            Cause::Deposit { .. }
+            | Cause::Refund { .. }
+            | Cause::Void { .. }
+            | Cause::Withhold { .. }
+            | Cause::PayOut { .. } => {}
         }
     }
 
@@ -168,8 +267,8 @@ impl Ledger {
         self.leases.get(&lease).ok_or(LedgerError::Unknown(lease))
     }
 
-    fn client(&self, lease: LeaseId) -> Result<Book, LedgerError> {
-        Ok(Book::Available(self.known(lease)?.client))
+    fn payer(&self, lease: LeaseId) -> Result<Book, LedgerError> {
+        Ok(self.known(lease)?.payer)
     }
 
     fn lender(&self, lease: LeaseId) -> Result<Book, LedgerError> {
@@ -188,7 +287,7 @@ impl Ledger {
     /// The end of a lease: of `total` as much as was held goes to lender and operator, the rest of
     /// the hold back to the client. With `withhold` the lender's part is kept back.
     pub fn settle(&self, bill: &Bill, at: Timestamp) -> Result<Vec<Transfer>, LedgerError> {
-        let client = self.client(bill.lease)?;
+        let payer = self.payer(bill.lease)?;
         let held = Micros(i64::try_from(self.balance(Book::Held(bill.lease))).unwrap_or(i64::MAX));
         let charged = bill.total.max(Micros::ZERO).min(held);
         let fee = fee(charged, bill.fee_permille);
@@ -196,7 +295,7 @@ impl Ledger {
         let cause = Cause::Charge { lease: bill.lease, lender: bill.lender, receipt: bill.receipt };
         let from = Book::Held(bill.lease);
         let charge = self.next(at, cause, from, &[(lender, charged - fee), (Book::Fees, fee)]);
-        let void = self.next(at, Cause::Void { lease: bill.lease }, from, &[(client, held - charged)]);
+        let void = self.next(at, Cause::Void { lease: bill.lease }, from, &[(payer, held - charged)]);
         let mut transfers: Vec<Transfer> = [charge, void].into_iter().filter(|t| !t.postings.is_empty()).collect();
         for (transfer, number) in transfers.iter_mut().zip(self.newest + 1..) {
             transfer.number = number;

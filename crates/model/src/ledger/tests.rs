@@ -73,12 +73,46 @@ fn what_is_withheld_goes_to_one_side_or_the_other() {
     settle(&mut ledger, &bill(7, 300, 100, true));
     let (withheld, lender) = (Book::Withheld(lease(7)), Book::Available(account(2)));
     assert_eq!([ledger.balance(withheld), ledger.balance(lender), ledger.balance(Book::Fees)], [270, 0, 30]);
-    let back =
-        ledger.next(AT, Cause::GiveBack { lease: lease(7) }, withheld, &[(Book::Available(account(1)), Micros(70))]);
+    let back = ledger.next(
+        AT,
+        Cause::Credit { lease: lease(7), number: 1 },
+        withheld,
+        &[(Book::Available(account(1)), Micros(70))],
+    );
     ledger.apply(&back).unwrap();
     let out = ledger.next(AT, Cause::PayOut { lease: lease(7) }, withheld, &[(lender, Micros(200))]);
     ledger.apply(&out).unwrap();
     assert_eq!([ledger.balance(withheld), ledger.balance(lender)], [0, 200]);
+    let again = ledger.next(AT, Cause::Withhold { lease: lease(7) }, lender, &[(withheld, Micros(150))]);
+    ledger.apply(&again).unwrap();
+    assert_eq!([ledger.balance(withheld), ledger.balance(lender)], [150, 50]);
+}
+
+#[test]
+fn who_pays_afterwards_owes_what_was_charged_and_no_more() {
+    let mut ledger = Ledger::default();
+    let cause = Cause::Hold { lease: lease(7), client: account(1) };
+    let from_outside = |ledger: &Ledger, micros| {
+        ledger.next(AT, cause.clone(), Book::Outside, &[(Book::Held(lease(7)), Micros(micros))])
+    };
+    for micros in [600, 300] {
+        let transfer = from_outside(&ledger, micros);
+        ledger.apply(&transfer).unwrap();
+    }
+    assert_eq!(ledger.lease(lease(7)).map(|of| (of.held, of.payer)), Some((900, Book::Outside)));
+    let funded = deposit(&ledger, 1, 50);
+    ledger.apply(&funded).unwrap();
+    let mixed = hold(&ledger, 7, 1, 10);
+    assert!(matches!(ledger.apply(&mixed), Err(LedgerError::Shape(..))), "one lease, one purse");
+    settle(&mut ledger, &bill(7, 250, 0, false));
+    assert_eq!(ledger.balance(Book::Outside), -250 - 50);
+    let cause = Cause::Credit { lease: lease(7), number: 1 };
+    let lender = Book::Available(account(2));
+    let to_client = ledger.next(AT, cause.clone(), lender, &[(Book::Available(account(1)), Micros(5))]);
+    assert!(ledger.apply(&to_client).is_err(), "a credit lowers what it owes");
+    let credit = ledger.next(AT, cause, lender, &[(Book::Outside, Micros(5))]);
+    ledger.apply(&credit).unwrap();
+    assert_eq!(ledger.balance(Book::Outside), -245 - 50);
 }
 
 #[test]
@@ -257,19 +291,27 @@ proptest! {
                 2 | 3 => vec![hold(&ledger, l, a, micros)],
                 4 => one(Cause::Refund { account: account(a), reference: String::new() }, who, Book::Outside),
                 5 => one(Cause::PayOut { lease: of }, Book::Withheld(of), who),
-                6 => one(Cause::GiveBack { lease: of }, Book::Withheld(of), who),
+                6 => one(Cause::Withhold { lease: of }, who, Book::Withheld(of)),
                 7 => one(Cause::Credit { lease: of, number: a as u64 }, Book::Fees, who),
                 _ => ledger.settle(&bill(l, micros, 100, a == 1), AT).unwrap_or_default(),
             };
             for transfer in transfers {
                 let before = ledger.clone();
-                match ledger.apply(&transfer) {
-                    Ok(()) => written.push(transfer),
-                    Err(_) => prop_assert_eq!(&ledger, &before),
-                }
+                let Ok(()) = ledger.apply(&transfer) else {
+                    prop_assert_eq!(&ledger, &before);
+                    continue;
+                };
+                let mut back = before.clone();
+                let undo = back.write(&transfer);
+                prop_assert_eq!(&back, &ledger, "judged or not, the same is written");
+                back.take_back(undo);
+                prop_assert_eq!(back, before);
+                written.push(transfer);
             }
             prop_assert_eq!(ledger.balances().map(|(_, balance)| balance).sum::<i128>(), 0);
             prop_assert!(ledger.balances().all(|(book, balance)| book == Book::Outside || balance >= 0));
+            let held = ledger.balances().filter(|(book, _)| matches!(book, Book::Held(_))).map(|(_, balance)| balance);
+            prop_assert_eq!(held.sum::<i128>(), (1..4).map(|a| ledger.set_aside(account(a))).sum::<i128>());
         }
         prop_assert_eq!(Ledger::audit(&written), Ok(ledger));
     }

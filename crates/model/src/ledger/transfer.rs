@@ -24,7 +24,8 @@ pub enum Cause {
         /// What proves it outside.
         reference: String,
     },
-    /// Set aside for a lease, before it is used.
+    /// Set aside for a lease, before it is used: out of what the client has, or, where it pays
+    /// afterwards, out of the world, which it owes that from then on.
     Hold {
         /// Which.
         lease: LeaseId,
@@ -45,23 +46,53 @@ pub enum Cause {
         /// Which lease.
         lease: LeaseId,
     },
-    /// What was withheld goes to the lender after all.
+    /// Paid out already, and kept back after all: the client disputes the charge.
+    Withhold {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// What was withheld goes to the lender.
     PayOut {
         /// Which lease.
         lease: LeaseId,
     },
-    /// What was withheld goes back to the client.
-    GiveBack {
-        /// Which lease.
-        lease: LeaseId,
-    },
-    /// A correction of a charge that was paid out: from the lender, or from the operator's fees.
+    /// A correction of a charge: from the lender, from what is withheld of it, or from the
+    /// operator's fees.
     Credit {
         /// Which lease.
         lease: LeaseId,
         /// Counts the credits of a lease from 1.
         number: u64,
     },
+}
+
+impl Cause {
+    /// The word used in the database and in lists.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Deposit { .. } => "deposit",
+            Self::Refund { .. } => "refund",
+            Self::Hold { .. } => "hold",
+            Self::Charge { .. } => "charge",
+            Self::Void { .. } => "void",
+            Self::Withhold { .. } => "withhold",
+            Self::PayOut { .. } => "pay_out",
+            Self::Credit { .. } => "credit",
+        }
+    }
+
+    /// For which lease; none where money comes in or goes out.
+    pub fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Self::Deposit { .. } | Self::Refund { .. } => None,
+            Self::Hold { lease, .. }
+            | Self::Charge { lease, .. }
+            | Self::Void { lease }
+            | Self::Withhold { lease }
+            | Self::PayOut { lease }
+            | Self::Credit { lease, .. } => Some(*lease),
+        }
+    }
 }
 
 /// One side of a transfer.

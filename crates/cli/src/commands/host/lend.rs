@@ -10,7 +10,7 @@ use sublet_host::division::{Asked, Lending, evenly, lend};
 use sublet_model::billing::PriceList;
 use sublet_model::offer::{Audience, Conditions, Window, Windows};
 use sublet_model::resources::Resources;
-use sublet_model::units::Seconds;
+use sublet_model::units::{Micros, Seconds, parse_micros};
 
 /// Divide this computer, and lend partitions of it
 ///
@@ -42,6 +42,9 @@ pub struct Lend {
     /// The least time that is charged
     #[arg(long, value_parser = values::seconds, value_name = "SPAN", default_value = "0s")]
     shortest_charge: Seconds,
+    /// What you give back to whoever you evict, such as 0.10; at most what you earned by it
+    #[arg(long, value_parser = parse_micros, value_name = "AMOUNT", default_value = "0")]
+    eviction_credit: Micros,
     /// Who may rent: everyone, own, or ids of accounts with commas
     #[arg(long, value_parser = spec::audience, value_name = "WHO", default_value = "everyone")]
     audience: Audience,
@@ -93,6 +96,7 @@ impl Lend {
             shortest_term_seconds: self.term.0,
             longest_term_seconds: self.term.1,
             reclaim_notice_seconds: None,
+            eviction_credit: self.eviction_credit,
             audience: self.audience.clone(),
             images: self.images.clone(),
             emulated_to_strangers: self.emulated,

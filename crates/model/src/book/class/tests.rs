@@ -143,6 +143,7 @@ fn the_favourable_listing_is_large_fast_free_and_without_end() {
         shortest_term_seconds: Seconds::ZERO,
         longest_term_seconds: Seconds(i64::MAX),
         reclaim_notice_seconds: None,
+        eviction_credit: crate::units::Micros::ZERO,
         ..conditions()
     };
     assert_eq!(listing.offer.conditions, best);
