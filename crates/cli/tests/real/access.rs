@@ -68,9 +68,11 @@ fn wrong_certificates_are_refused_with_a_reason_each() -> Result<()> {
         let out = enter(key, "true")?;
         ensure!(out.status.code() == Some(255), "{name} got in: {out:?}");
         // The door says why in its log, and to a client that lets itself be asked (BatchMode does not).
-        let logged = world.agent_log(0)[log_before..].to_string();
-        let line = logged.lines().find(|line| line.contains("refused") && line.contains(reason));
-        println!("{name}: {}", line.with_context(|| format!("{name}: {reason:?} not in {logged}"))?);
+        let line = eventually(&format!("{reason:?} in the log, for {name}"), PATIENCE, || {
+            let logged = world.agent_log(0)[log_before..].to_string();
+            Ok(logged.lines().find(|line| line.contains("refused") && line.contains(reason)).map(str::to_string))
+        })?;
+        println!("{name}: {line}");
     }
     // With the right principal and the market's own authority, the same way in is open.
     let good = certified(&dir, "good", &ca, &right, "-1m:+1h")?;

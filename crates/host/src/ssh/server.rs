@@ -5,6 +5,7 @@ use super::guarded::{AuthWatch, Guarded};
 use super::handler::Client;
 use super::inbox::{Held, WINDOW_BYTES};
 use super::{Admission, Door, LeaseKey, Refusal, SessionEvent};
+use futures_util::FutureExt as _;
 use russh::keys::{Algorithm, PrivateKey};
 use russh::server::{Config, Handle};
 use russh::{ChannelId, Disconnect, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
@@ -204,6 +205,10 @@ impl<D: Door> SshServer<D> {
             }
             () = self.watch(&connection) => {}
             () = stop.cancelled() => {}
+        }
+        // It may have hung up before we were asked what it was refused for.
+        if connection.auth.refused_unasked().now_or_never().is_some() {
+            self.note(&connection, &Refusal::OutOfTime);
         }
         connection.cut.cancel();
         if let Some(tenant) = connection.tenant() {

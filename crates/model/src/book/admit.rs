@@ -81,20 +81,6 @@ pub fn fit(
     Case::new(listing, needs, client, images, now).fits()
 }
 
-/// The same where all other clauses are known to hold: only `rest` is looked at.
-pub(super) fn fit_rest(
-    listing: &Listing<'_>,
-    needs: &Resolved,
-    client: AccountId,
-    images: &[&ImageManifest],
-    now: Timestamp,
-    rest: &[Unfit],
-) -> Option<Match> {
-    let found = Case::new(listing, needs, client, images, now).fits_where(rest);
-    debug_assert_eq!(found, admit(listing, needs, client, images, now).ok(), "what was known does not hold");
-    found
-}
-
 /// Every clause that a partition breaks; none if it fits. While it is busy, nobody can say whether
 /// it is large enough: then it breaks no clause of size.
 pub fn broken(
@@ -107,35 +93,8 @@ pub fn broken(
     Case::new(listing, needs, client, images, now).broken().collect()
 }
 
-/// Whether a partition breaks any of these clauses.
-pub(super) fn breaks(
-    listing: &Listing<'_>,
-    needs: &Resolved,
-    client: AccountId,
-    images: &[&ImageManifest],
-    now: Timestamp,
-    clauses: &[Unfit],
-) -> bool {
-    let case = Case::new(listing, needs, client, images, now);
-    !clauses.iter().all(|clause| case.holds(*clause))
-}
-
-/// The place of the first of these clauses that a partition breaks, and whether it breaks another.
-pub(super) fn first_broken(
-    listing: &Listing<'_>,
-    needs: &Resolved,
-    client: AccountId,
-    images: &[&ImageManifest],
-    now: Timestamp,
-    clauses: &[Unfit],
-) -> Option<(usize, bool)> {
-    let case = Case::new(listing, needs, client, images, now);
-    let mut broken = (0..clauses.len()).filter(|at| !case.holds(clauses[*at]));
-    broken.next().map(|first| (first, broken.next().is_some()))
-}
-
 /// One listing before one client's needs.
-struct Case<'a> {
+pub(super) struct Case<'a> {
     listing: &'a Listing<'a>,
     needs: &'a Resolved,
     client: AccountId,
@@ -148,7 +107,7 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(
+    pub fn new(
         listing: &'a Listing<'a>,
         needs: &'a Resolved,
         client: AccountId,
@@ -164,8 +123,26 @@ impl<'a> Case<'a> {
         self.fits_where(&self.needs.ready.clauses)
     }
 
+    /// The same where all other clauses are known to hold: only `rest` is looked at.
+    pub fn fits_rest(&self, rest: &[Unfit]) -> Option<Match> {
+        let found = self.fits_where(rest);
+        debug_assert_eq!(found, self.fits(), "what was known does not hold");
+        found
+    }
+
+    /// Whether it breaks any of these clauses.
+    pub fn breaks(&self, clauses: &[Unfit]) -> bool {
+        !clauses.iter().all(|clause| self.holds(*clause))
+    }
+
+    /// The place of the first of these clauses that it breaks, and whether it breaks another.
+    pub fn first_broken(&self, clauses: &[Unfit]) -> Option<(usize, bool)> {
+        let mut broken = (0..clauses.len()).filter(|at| !self.holds(clauses[*at]));
+        broken.next().map(|first| (first, broken.next().is_some()))
+    }
+
     fn fits_where(&self, clauses: &[Unfit]) -> Option<Match> {
-        if !clauses.iter().all(|clause| self.holds(*clause)) {
+        if self.breaks(clauses) {
             return None;
         }
         let conditions = &self.listing.offer.conditions;

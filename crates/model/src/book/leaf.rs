@@ -233,22 +233,4 @@ fn packed(bytes: &[u8; ROOM]) -> u64 {
 }
 
 #[cfg(test)]
-mod more;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_become_bits_in_their_order() {
-        for at in 0..ROOM {
-            let mut one = [0u8; ROOM];
-            one[at] = 1;
-            assert_eq!(packed(&one), 1 << at);
-            let all_but = one.map(|b| 1 - b);
-            assert_eq!(packed(&all_but), !(1 << at));
-            assert!(bits(1 << at).eq([at]));
-        }
-        assert_eq!(bits(0b1011).collect::<Vec<_>>(), [0, 1, 3]);
-    }
-}
+mod tests;

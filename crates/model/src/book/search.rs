@@ -1,7 +1,7 @@
 //! Best first: whatever part of the book could hold the best match is looked at next, and what
 //! comes out as a partition is the best there is.
 
-use super::admit::{Listing, Match, breaks, first_broken, fit_rest};
+use super::admit::{Case, Listing, Match};
 use super::class::{Signature, is_of_class};
 use super::index::Book;
 use super::leaf::{Floor, Leaf, bits};
@@ -31,6 +31,16 @@ pub struct Search<'a> {
     pub images: &'a [&'a ImageManifest],
     /// When.
     pub now: Timestamp,
+}
+
+impl<'a> Search<'a> {
+    /// A listing before these needs.
+    pub(super) fn case<'l>(&self, listing: &'l Listing<'l>) -> Case<'l>
+    where
+        'a: 'l,
+    {
+        Case::new(listing, self.needs, self.client, self.images, self.now)
+    }
 }
 
 /// What was looked at to find the matches.
@@ -93,8 +103,7 @@ impl Book {
                 let listing = self.listing(&row);
                 walk.looked.asked += 1;
                 // Its class was asked: what all of a class answer alike need not be asked again.
-                let hit = fit_rest(&listing, search.needs, search.client, search.images, search.now, &walk.rest);
-                if let Some(hit) = hit {
+                if let Some(hit) = search.case(&listing).fits_rest(&walk.rest) {
                     matches.push((hit, listing));
                 }
             }
@@ -345,14 +354,12 @@ impl<'a> Walk<'a> {
 
     /// Whether the most favourable listing of a class breaks any of these clauses.
     fn class_breaks(&self, class: u32, own: bool, clauses: &[Unfit]) -> bool {
-        let Search { needs, client, images, now } = *self.search;
-        self.favourable(class, own, |listing| breaks(listing, needs, client, images, now, clauses))
+        self.favourable(class, own, |listing| self.search.case(listing).breaks(clauses))
     }
 
     /// The place of the first of these clauses that it breaks, and whether it breaks another.
     pub fn class_breaks_first(&self, class: u32, own: bool, clauses: &[Unfit]) -> Option<(usize, bool)> {
-        let Search { needs, client, images, now } = *self.search;
-        self.favourable(class, own, |listing| first_broken(listing, needs, client, images, now, clauses))
+        self.favourable(class, own, |listing| self.search.case(listing).first_broken(clauses))
     }
 
     fn favourable<R>(&self, class: u32, own: bool, look: impl FnOnce(&Listing<'_>) -> R) -> R {

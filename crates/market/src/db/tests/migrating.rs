@@ -4,7 +4,7 @@ use super::*;
 use crate::db::create::describe;
 use crate::db::{sqlite, write};
 
-const SCHEMA_1: &str = include_str!("../migrations/schema-1.sql");
+const SCHEMA_1: &str = include_str!("schema-1.sql");
 
 /// The busy market as the first version would have written it.
 fn old_market() -> (World, tempfile::TempDir) {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::billing::PriceList;
+use crate::book::tests::plain::inventory;
 use crate::identity::Sha256Digest;
 use crate::image::{Blob, Boot};
 use crate::offer::{Conditions, Windows};
@@ -47,20 +48,7 @@ fn scene() -> Scene {
     let mut conditions = Conditions { prices, ..Conditions::free() };
     conditions.labels = [("region".to_owned(), "eu".to_owned())].into();
     Scene {
-        inventory: Inventory {
-            arch: "x86_64".into(),
-            cpu_model: "AMD EPYC 7763".into(),
-            cpu_flags: vec!["avx2".into(), "sgx".into()],
-            threads: 8,
-            cores: 4,
-            memory: MiB(16_384),
-            disk: GiB(100),
-            speed: 1000,
-            tier: Tier::Kvm,
-            confined: true,
-            kernel: "6".into(),
-            qemu: "9".into(),
-        },
+        inventory: Inventory { cpu_flags: vec!["avx2".into(), "sgx".into()], ..inventory() },
         conditions,
         reach: Some(r(4000, 8192, 50)),
         least: r(100, 64, 0),

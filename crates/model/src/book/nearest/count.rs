@@ -1,7 +1,6 @@
 //! How many partitions each clause leaves out alone. Bits of up to 64 partitions are counted at
 //! once; whole parts of the book of which all break two clauses are not looked into.
 
-use crate::book::admit::breaks;
 use crate::book::class::{Signature, is_of_class};
 use crate::book::index::Book;
 use crate::book::leaf::{Leaf, bits, lanes};
@@ -264,10 +263,9 @@ impl<'a> Tally<'a> {
     /// Whether an image comes up in what would be allocated, where that is for the least to say.
     fn boots(&mut self, leaf: &Leaf, at: usize) -> bool {
         let Some(known) = &mut self.boots else { return true };
-        let Search { needs, client, images, now } = *self.walk.search;
         *known.entry((leaf.class[at], leaf.least[0][at], leaf.least[1][at])).or_insert_with(|| {
             let listing = self.walk.book.listing(&leaf.row(at));
-            !breaks(&listing, needs, client, images, now, &[Unfit::Boots])
+            !self.walk.search.case(&listing).breaks(&[Unfit::Boots])
         })
     }
 }

@@ -109,3 +109,16 @@ fn a_summary_is_the_best_of_what_is_free_and_all_facts() {
     assert_eq!(summary, expected);
     assert_eq!(asked.into_inner(), [row.class, 8, 9], "like ones side by side are asked of once");
 }
+
+#[test]
+fn bytes_become_bits_in_their_order() {
+    for at in 0..ROOM {
+        let mut one = [0u8; ROOM];
+        one[at] = 1;
+        assert_eq!(packed(&one), 1 << at);
+        let all_but = one.map(|b| 1 - b);
+        assert_eq!(packed(&all_but), !(1 << at));
+        assert!(bits(1 << at).eq([at]));
+    }
+    assert_eq!(bits(0b1011).collect::<Vec<_>>(), [0, 1, 3]);
+}
