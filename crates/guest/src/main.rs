@@ -16,6 +16,7 @@ mod spawn;
 mod stats;
 mod sys;
 mod table;
+mod template;
 mod users;
 
 use forward::Forward;

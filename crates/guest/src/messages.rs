@@ -13,6 +13,13 @@
 //!  | <------------------------------ Exited  |   data already written may still follow, up to Eof
 //! ```
 //!
+//! A machine of which copies are to be started is told so before it has an identity:
+//!
+//! ```text
+//!  | Template ----------------------------> |   refused while it still boots, or once it has an identity
+//!  | <------------------------------- Done   |   stopped now; each copy begins with Hello and Identity
+//! ```
+//!
 //! A stream is over when Exited and Eof of both channels were said. Kinds 64 and up are left for
 //! streams that are not jobs: connections to guest ports, file transfer.
 
@@ -55,6 +62,8 @@ pub mod kind {
     pub const STATS: u16 = 9;
     pub const SHUTDOWN: u16 = 10;
     pub const PING: u16 = 11;
+    /// You are copied soon: nothing has used you, and nothing will.
+    pub const TEMPLATE: u16 = 15;
 
     pub const DATA: u16 = 16;
     pub const EOF: u16 = 17;
@@ -175,7 +184,7 @@ pub struct JobState {
 pub struct Welcome {
     /// What the guest speaks.
     pub version: u16,
-    /// The kernel's id of this boot.
+    /// The kernel's id of this boot; empty before the identity was told, for copies differ in it.
     pub boot_id: String,
     /// Lease and generation, once told.
     pub identity: Option<(String, u64)>,

@@ -7,7 +7,7 @@ use crate::job::Job;
 use crate::link::Outbox;
 use crate::serve::Manner;
 use crate::spawn::{self, refused};
-use crate::{identity, stats, sys};
+use crate::{identity, stats, sys, template};
 use std::collections::VecDeque;
 use sublet_guest::frames::Frame;
 use sublet_guest::messages::{
@@ -33,13 +33,15 @@ pub struct Table {
     pub jobs: Vec<Job>,
     ended: VecDeque<(JobState, Tail)>,
     identity: Option<Identity>,
+    /// Copies of this machine are started.
+    template: bool,
     fence: Option<Fence>,
 }
 
 impl Table {
     pub fn new(manner: Manner) -> Self {
         let fence = if manner == Manner::Rehearse { None } else { Fence::set_up() };
-        Self { manner, jobs: Vec::new(), ended: VecDeque::new(), identity: None, fence }
+        Self { manner, jobs: Vec::new(), ended: VecDeque::new(), identity: None, template: false, fence }
     }
 
     /// Does what a frame says; answers go to the outbox.
@@ -65,7 +67,8 @@ impl Table {
         outbox.enter(frame.session);
         let welcome = Welcome {
             version: PROTOCOL_VERSION,
-            boot_id: stats::boot_id(),
+            // The kernel makes it when it is first asked for: not before copies were made.
+            boot_id: self.identity.as_ref().map_or_else(String::new, |_| stats::boot_id()),
             identity: self.identity.as_ref().map(|identity| (identity.lease.clone(), identity.generation)),
             jobs: self.states(),
         };
@@ -87,6 +90,7 @@ impl Table {
                 let identity = Identity::decode(frame.payload).map_err(malformed)?;
                 self.identify(identity).map(|()| Some((kind::READY, stats::ready().encode())))
             }
+            kind::TEMPLATE => self.become_template().map(|()| Some((kind::DONE, Vec::new()))),
             kind::EXEC => {
                 let exec = Exec::decode(frame.payload).map_err(malformed)?;
                 self.start(&exec, frame.stream).map(|()| None)
@@ -124,12 +128,37 @@ impl Table {
             known => known.is_some(),
         };
         if self.manner != Manner::Rehearse {
-            identity::apply(&identity, again).map_err(|words| refused(Refusal::Failed, words))?;
+            let failed = |words| refused(Refusal::Failed, words);
+            identity::apply(&identity, again).map_err(failed)?;
+            if self.template || template::is_marked() {
+                template::renew(self.manner).map_err(failed)?;
+                template::mark(false);
+            } else if self.manner == Manner::Init && !again {
+                // No other init does it; a root that can't be written has none.
+                let _ = template::write_machine_id();
+            }
         }
+        self.template = false;
         if let Some(fence) = &mut self.fence {
             fence.fit_memory();
         }
         self.identity = Some(identity);
+        Ok(())
+    }
+
+    /// What served a lease, or runs anything, is never copied.
+    fn become_template(&mut self) -> Result<(), Refused> {
+        if self.identity.is_some() || !self.jobs.is_empty() {
+            return Err(refused(Refusal::OtherIdentity, "it serves a lease: no copies are made of it".into()));
+        }
+        if !template::is_settled(self.manner) {
+            return Err(refused(Refusal::Failed, "it still boots".into()));
+        }
+        if self.manner != Manner::Rehearse {
+            template::mark(true);
+            rustix::fs::sync();
+        }
+        self.template = true;
         Ok(())
     }
 
