@@ -68,6 +68,7 @@ pub fn sync_request(market: &Market, host: usize) -> SyncRequest {
             phase: if held { Phase::Ready } else { Phase::Idle },
             seconds: Seconds(0),
             first_contact: false,
+            started: None,
             detail: None,
         }
     };
@@ -131,6 +132,7 @@ pub async fn say_gone(handle: &Handle, lease: LeaseId) -> Result<()> {
             phase: Phase::Gone { reason: None },
             seconds: Seconds(0),
             first_contact: false,
+            started: None,
             detail: None,
         };
         let request = SyncRequest {

@@ -176,6 +176,7 @@ pub fn run(stage: Stage) -> Run {
         contacted: false,
         job: None,
         vanished_boot_us: None,
+        started: None,
         reason: None,
         detail: None,
     }

@@ -19,6 +19,7 @@ pub mod partition;
 pub mod reconcile;
 pub mod store;
 pub mod sync;
+pub mod templates;
 pub mod terms;
 
 #[cfg(test)]

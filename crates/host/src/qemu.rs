@@ -10,10 +10,13 @@ pub mod qmp;
 
 mod live;
 mod process;
+mod warm;
 
 use crate::cgroup::{Confinement, Group, Limits};
 use crate::guard::record::{Order, RunDir};
-use crate::vmm::{Accelerator, Boottime, ExitCause, ExitRecord, Machine, MachineSpec, Observed, Usage, Vmm, VmmError};
+use crate::vmm::{
+    Accelerator, Birth, Boottime, ExitCause, ExitRecord, Machine, MachineSpec, Observed, Usage, Vmm, VmmError,
+};
 use live::Live;
 use process::Processes;
 use std::collections::HashMap;
@@ -122,6 +125,7 @@ impl QemuVmm {
             arguments: line.arguments,
             listen: line.listen,
             open: line.open,
+            largest_file_bytes: line.largest_file_bytes,
             uid: spec.uid,
             gid: spec.gid,
             groups: kvm_group(spec.accelerator),
@@ -179,8 +183,27 @@ impl Vmm for QemuVmm {
         let record = process::start_guard(&self.config.guard, &spec.run_dir).await.map_err(failed)?;
         let processes = Processes::hold(&record).map_err(|source| system("hold the guard".to_owned(), source))?;
         let live = live::watch(machine, processes, &self.changes).await.map_err(failed)?;
-        self.learn(live);
+        let live = self.learn(live);
+        if matches!(spec.birth, Birth::Clone(_))
+            && let Err(reason) = warm::wake(&live).await
+        {
+            self.stop(&live.machine).await?;
+            return Err(failed(format!("its template could not be woken: {reason}")));
+        }
         Ok(())
+    }
+
+    async fn freeze(&self, machine: &Machine) -> Result<(), VmmError> {
+        let live = self.find(machine).await.ok().filter(|live| live.seen().is_live());
+        let live = live.ok_or(VmmError::NotRunning { partition: machine.partition })?;
+        // What serves a lease has no file it could be written to; it is not even tried.
+        let order = RunDir::new(&machine.run_dir).read_order();
+        if !order.is_ok_and(|order| order.largest_file_bytes > 0) {
+            let reason = "it was not born as a template".to_owned();
+            return Err(VmmError::Refused { partition: machine.partition, reason });
+        }
+        let frozen = warm::freeze(&live).await;
+        frozen.map_err(|reason| VmmError::Start { partition: machine.partition, reason })
     }
 
     async fn set_deadline(&self, machine: &Machine, stop_at: Boottime) -> Result<(), VmmError> {
@@ -273,8 +296,14 @@ impl Vmm for QemuVmm {
 
 /// QEMU opens its files again as the partition's user: only the file's own mode counts then.
 fn check_files(spec: &MachineSpec) -> Result<(), String> {
+    let template = match &spec.birth {
+        Birth::Cold => [None, None],
+        // Empty at first: the monitor writes it.
+        Birth::Template(files) => [Some(&files.memory), None],
+        Birth::Clone(files) => [Some(&files.memory), Some(&files.devices)],
+    };
     let files = [Some(&spec.kernel), spec.initrd.as_ref(), spec.root.as_ref()];
-    files.into_iter().flatten().try_for_each(|path| check_file(path, spec.uid, spec.gid))?;
+    files.into_iter().chain(template).flatten().try_for_each(|path| check_file(path, spec.uid, spec.gid))?;
     check_kernel(&spec.kernel)
 }
 

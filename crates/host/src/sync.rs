@@ -13,6 +13,8 @@ use sublet_wire::sync::{MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, Sy
 
 /// No detail that is sent is longer.
 pub const LONGEST_DETAIL: usize = 2000;
+/// No word on how a machine was started is longer.
+const LONGEST_START: usize = 200;
 /// No warning of the market is shown longer.
 const LONGEST_WARNING: usize = 500;
 /// The most keys that may sign client certificates at a time.
@@ -88,6 +90,7 @@ fn of_run(
         phase,
         seconds,
         first_contact: run.contacted,
+        started: run.started.as_ref().map(|how| plain(how, LONGEST_START)),
         detail: run.detail.as_ref().or(refusal).map(|d| plain(d, LONGEST_DETAIL)),
     }
 }
@@ -96,7 +99,16 @@ fn at_rest(partition: PartitionId, applied: Allocation, gone: Option<&Gone>, ref
     let gone = gone.filter(|g| g.generation >= applied.generation);
     let phase = gone.map_or(Phase::Idle, |g| Phase::Gone { reason: g.reason });
     let detail = gone.and_then(|g| g.detail.as_ref()).or(refusal).map(|d| plain(d, LONGEST_DETAIL));
-    Observed { partition, applied, lease: None, phase, seconds: Seconds::ZERO, first_contact: false, detail }
+    Observed {
+        partition,
+        applied,
+        lease: None,
+        phase,
+        seconds: Seconds::ZERO,
+        first_contact: false,
+        detail,
+        started: None,
+    }
 }
 
 /// A text from elsewhere, without control characters and not too long: the end of it is kept.

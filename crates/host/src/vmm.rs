@@ -71,6 +71,29 @@ pub struct MachineSpec {
     pub gid: u32,
     /// What executes the guest's instructions.
     pub accelerator: Accelerator,
+    /// How it comes to be.
+    pub birth: Birth,
+}
+
+/// How a machine comes to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Birth {
+    /// Its guest boots.
+    #[default]
+    Cold,
+    /// Its guest boots with its memory in a file, to be frozen: it serves nobody, ever.
+    Template(TemplateFiles),
+    /// It goes on where a template was frozen; what it writes to its memory is its own.
+    Clone(TemplateFiles),
+}
+
+/// What a template is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateFiles {
+    /// The guest's memory.
+    pub memory: PathBuf,
+    /// The state of processors and devices.
+    pub devices: PathBuf,
 }
 
 impl MachineSpec {
@@ -208,8 +231,16 @@ pub trait Vmm: Send + Sync + 'static {
     /// Checks that `spec` can run here, makes its run directory and its limits.
     fn prepare(&self, spec: &MachineSpec) -> impl Future<Output = Result<(), VmmError>> + Send;
 
-    /// Starts the guest; it is stopped at `stop_at` even if nobody asks again.
+    /// Starts the guest, or wakes it where it is a clone; it is stopped at `stop_at` even if nobody asks again.
     fn start(&self, spec: &MachineSpec, stop_at: Boottime) -> impl Future<Output = Result<(), VmmError>> + Send;
+
+    /// Freezes a machine that was born as [`Birth::Template`]: its guest stands still, and its files
+    /// hold all of it.
+    fn freeze(&self, machine: &Machine) -> impl Future<Output = Result<(), VmmError>> + Send {
+        let reason = "this monitor makes no templates".to_owned();
+        let partition = machine.partition;
+        async move { Err(VmmError::Refused { partition, reason }) }
+    }
 
     /// Moves the paid end.
     fn set_deadline(&self, machine: &Machine, stop_at: Boottime) -> impl Future<Output = Result<(), VmmError>> + Send;

@@ -49,6 +49,8 @@ pub struct Host {
     pub state: PathBuf,
     owner: Person,
     agent: Option<Process>,
+    /// Beyond what every agent of a world is told.
+    words: Vec<String>,
 }
 
 /// Somebody with an account, a token and files of their own.
@@ -233,7 +235,14 @@ impl World {
     }
 
     /// A computer joins, lends and runs its agent. Its owner's account has the host's name.
+    ///
+    /// Its partitions boot: no template is made beside what a test looks at.
     pub fn add_host(&mut self, name: &str, partitions: &[String]) -> Result<&Host> {
+        self.add_host_with(name, partitions, &["--templates", "0"])
+    }
+
+    /// The same, with more words for its agent.
+    pub fn add_host_with(&mut self, name: &str, partitions: &[String], words: &[&str]) -> Result<&Host> {
         let owner = self.person(name)?;
         let token = owner.json(&["host", "token"])?;
         let token = token["secret"].as_str().context("a join token is shown once")?.to_string();
@@ -248,7 +257,13 @@ impl World {
             lend.extend(["--partition", partition]);
         }
         owner.run(&lend)?.ok()?;
-        self.hosts.push(Host { name: name.into(), state, owner, agent: None });
+        self.hosts.push(Host {
+            name: name.into(),
+            state,
+            owner,
+            agent: None,
+            words: words.iter().map(ToString::to_string).collect(),
+        });
         let at = self.hosts.len() - 1;
         self.start_agent(at)?;
         let wanted = partitions.len();
@@ -273,7 +288,10 @@ impl World {
         let (name, state) = (self.hosts[at].name.clone(), self.hosts[at].state.clone());
         let agent = Process::start(
             &format!("agent-{name}"),
-            Command::new(&self.options.program).args(["host", "run", "--accel", "tcg", "--state"]).arg(&state),
+            Command::new(&self.options.program)
+                .args(["host", "run", "--accel", "tcg", "--state"])
+                .arg(&state)
+                .args(&self.hosts[at].words),
             self.dir.path(),
         )?;
         self.hosts[at].agent = Some(agent);

@@ -176,6 +176,9 @@ pub struct Observed {
     pub first_contact: bool,
     /// More words on a failure, for the client.
     pub detail: Option<String>,
+    /// How the machine was started: `warm: …`, or `cold: …` and why; none before it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
 }
 
 /// Everything that a host should have.

@@ -20,6 +20,7 @@ mod run;
 mod shared;
 mod steps;
 mod sync_loop;
+mod templates;
 mod ticker;
 mod users;
 mod worker;
@@ -37,6 +38,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use sublet_wire::client::Client;
+use templates::Templates;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -72,6 +74,7 @@ impl<V: Vmm> Agent<V> {
         let shared = Arc::new(Shared {
             keys: store.keys()?,
             ssh_ca: watch::Sender::new(identity.ssh_ca.clone()),
+            templates: Templates::open(store.state(), config.template_limit_bytes)?,
             store,
             identity,
             config,
@@ -92,12 +95,14 @@ impl<V: Vmm> Agent<V> {
         tasks.spawn(async move { server.serve(listener, stopped).await });
         tasks.spawn(record);
         adopt(&shared).await?;
+        templates::clean_up(&shared).await?;
         // The owner's word holds before the market was heard.
         shared.follow_again().await?;
         let ahead = Arc::clone(&shared);
         tasks.spawn(async move { ahead.cache.read_ahead().await });
         tasks.spawn(ticker::meters(Arc::clone(&shared)));
         tasks.spawn(ticker::owner(Arc::clone(&shared)));
+        tasks.spawn(templates::run(Arc::clone(&shared)));
         tasks.spawn(sync_loop::run(Arc::clone(&shared), client));
         Ok(Self { shared, tasks, stop: stop.drop_guard(), _lock: lock })
     }

@@ -11,7 +11,7 @@ use crate::vmm::Accelerator;
 use anyhow::{Context, bail};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use sublet_model::host::{Inventory, Tier};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub program: PathBuf,
     /// The most bytes of images that are kept.
     pub cache_limit_bytes: u64,
+    /// The most bytes of templates that are kept; 0: every partition boots.
+    pub template_limit_bytes: u64,
     /// Within what time a guest must answer.
     pub boot_deadline: Duration,
     /// Whether partitions end with the agent. Else they go on, and the next agent finds them.
@@ -57,6 +59,7 @@ impl RunOptions {
             qemu: QEMU_PROGRAM.into(),
             program: std::env::current_exe().unwrap_or_else(|_| "sublet".into()),
             cache_limit_bytes: DEFAULT_LIMIT_BYTES,
+            template_limit_bytes: crate::templates::DEFAULT_LIMIT_BYTES,
             boot_deadline: DEFAULT_BOOT_DEADLINE,
             stop_partitions: false,
         }
@@ -76,6 +79,15 @@ fn accelerator(qemu: &Path, insisted: Option<Accelerator>) -> Accelerator {
         None if !Path::new("/dev/kvm").exists() => Accelerator::Tcg,
         None => check::choose(qemu, None).accelerator,
     }
+}
+
+/// What of a computer a template depends on: the very monitor, and the processor.
+fn monitor(qemu: &Path, inventory: &Inventory) -> String {
+    let meta = std::fs::metadata(qemu);
+    let changed = meta.as_ref().ok().and_then(|meta| meta.modified().ok()?.duration_since(UNIX_EPOCH).ok());
+    let (bytes, changed) = (meta.map_or(0, |meta| meta.len()), changed.unwrap_or_default().as_nanos());
+    let flags = inventory.cpu_flags.join(" ");
+    format!("{} {} {bytes} {changed} {} {flags}", inventory.qemu, qemu.display(), inventory.cpu_model)
 }
 
 struct Measured {
@@ -142,6 +154,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
         tracing::warn!(%reason, "partitions run UNCONFINED: without caps and users of their own they are lent to the \
                                  owner's own account only");
     }
+    let monitor = monitor(&options.qemu, &measured.inventory);
     let confined = matches!(measured.confinement, Confinement::Confined(_));
     let vmm = QemuVmm::new(QemuConfig {
         program: options.qemu.clone(),
@@ -159,6 +172,8 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
         first_uid: FIRST_UID,
         run_as: (!root).then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())),
         dial: options.dial.clone().unwrap_or_else(|| address.to_string()),
+        template_limit_bytes: options.template_limit_bytes,
+        monitor,
     };
     // Before the start: a signal while partitions are adopted is not lost.
     let mut terminate = signal(SignalKind::terminate())?;

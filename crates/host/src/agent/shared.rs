@@ -1,6 +1,7 @@
 //! What the agent's tasks share.
 
 use super::hands::Over;
+use super::templates::Templates;
 use crate::guest_link::GuestLink;
 use crate::images::Cache;
 use crate::meter::{self, Now};
@@ -33,6 +34,10 @@ pub struct Config {
     pub run_as: Option<(u32, u32)>,
     /// Where clients reach the SSH server.
     pub dial: String,
+    /// The most bytes of templates that are kept; 0: none are made or used.
+    pub template_limit_bytes: u64,
+    /// The monitor and the processor: templates made with others are not used.
+    pub monitor: String,
 }
 
 /// A guest that answered.
@@ -116,6 +121,8 @@ pub struct Shared<V> {
     pub vmm: V,
     /// Images.
     pub cache: Cache,
+    /// Templates.
+    pub templates: Templates,
     /// Which start of the computer this is.
     pub boot_id: String,
     /// Raised when the market should hear something at once.

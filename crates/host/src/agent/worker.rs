@@ -1,17 +1,18 @@
 //! One task a partition: reads what is recorded, does the one thing that is due, records, asks
 //! again. What is decided stands in [`crate::partition`], with the diagram of a life.
 
+mod start;
+
 use super::guest;
 use super::hands::{Hands, StepError};
 use super::shared::{Shared, Slot};
 use crate::console::telling;
 use crate::guest_link::GuestLink;
-use crate::images::Fetched;
 use crate::meter::{self, Now};
 use crate::partition::{Ending, Look, due, ending_by_clock, ending_of};
 use crate::store::{Run, Stage};
 use crate::terms::check_image;
-use crate::vmm::{Boottime, Machine, MachineSpec, Observed, Vmm, VmmError};
+use crate::vmm::{Boottime, Machine, Observed, Vmm};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use sublet_model::ids::PartitionId;
 use sublet_model::image::ImageManifest;
 use sublet_model::lease::EndReason;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// Pause after a step that failed, so that a broken disk is not asked a thousand times a second.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -51,6 +51,8 @@ struct Worker<V: Vmm> {
     /// The paid end that the guard knows.
     told: Option<Boottime>,
     guest: Option<guest::Keeper>,
+    /// How the machine of the present life was started.
+    begun: Option<start::Begun>,
 }
 
 /// The slot of a partition, with its worker.
@@ -68,6 +70,7 @@ pub fn slot<V: Vmm>(shared: &Arc<Shared<V>>, partition: PartitionId) -> Arc<Slot
             unrecorded: None,
             told: None,
             guest: None,
+            begun: None,
         };
         let worker = tokio::spawn(worker.run());
         *Shared::<V>::lock(&slot.worker) = Some(worker.abort_handle());
@@ -174,7 +177,7 @@ impl<V: Vmm> Worker<V> {
         self.machines.borrow_and_update();
         let observed = self.shared.vmm.observe(&machine).await;
         if let Some(ending) = ending_of(&run, &observed, self.look(&run)) {
-            return self.end_with_console(&run, &machine, ending).await;
+            return self.did_not_come_up(&run, &machine, ending).await;
         }
         self.slot.looked.send_replace(true);
         let patience_us = self.shared.config.boot_deadline.as_micros() as i64;
@@ -195,21 +198,6 @@ impl<V: Vmm> Worker<V> {
         self.meet(&run, &machine, &image, give_up).await
     }
 
-    async fn start(
-        &self,
-        run: &Run,
-        machine: &Machine,
-        image: &ImageManifest,
-        give_up: Boottime,
-    ) -> Result<(), StepError> {
-        let spec = match self.spec(run, machine, image).await? {
-            Ok(spec) => spec,
-            Err(reason) => return Err(VmmError::Refused { partition: self.partition, reason }.into()),
-        };
-        self.shared.vmm.prepare(&spec).await?;
-        Ok(self.shared.vmm.start(&spec, give_up).await?)
-    }
-
     /// Waits for the guest, tells it who it is, and starts the meter.
     async fn meet(
         &mut self,
@@ -221,7 +209,7 @@ impl<V: Vmm> Worker<V> {
         let left = Duration::from_micros((give_up.0 - Boottime::now().0).max(0) as u64);
         let applied = self.applied(run).await?;
         let (run_of_guest, socket) = (run.clone(), machine.guest_socket());
-        let meeting = guest::meet(run_of_guest, applied, socket, Instant::now() + left);
+        let meeting = guest::meet(run_of_guest, applied, socket, self.answer_by(run, left));
         tokio::pin!(meeting);
         let link = loop {
             tokio::select! {
@@ -234,13 +222,13 @@ impl<V: Vmm> Worker<V> {
                         let ending = ending_of(run, &observed, self.look(run)).unwrap_or(Ending {
                             reason: Some(EndReason::BootFailed), detail: Some(words), metered: run.metered,
                         });
-                        return self.end_with_console(run, machine, ending).await;
+                        return self.did_not_come_up(run, machine, ending).await;
                     }
                 },
                 _ = self.machines.changed() => {
                     let observed = self.shared.vmm.observe(machine).await;
                     if let Some(ending) = ending_of(run, &observed, self.look(run)) {
-                        return self.end_with_console(run, machine, ending).await;
+                        return self.did_not_come_up(run, machine, ending).await;
                     }
                 }
                 _ = self.changed.changed() => {
@@ -258,6 +246,15 @@ impl<V: Vmm> Worker<V> {
         self.keep_guest(run, machine, image, Some(link)).await?;
         self.shared.tell();
         Ok(Next::Now)
+    }
+
+    /// Ends a life that did not come up, unless its template is to blame.
+    async fn did_not_come_up(&mut self, run: &Run, machine: &Machine, ending: Ending) -> Result<Next, StepError> {
+        let why = ending.detail.clone().unwrap_or_default();
+        if self.boots_instead(run, machine, &why).await? {
+            return Ok(Next::Now);
+        }
+        self.end_with_console(run, machine, ending).await
     }
 
     async fn keep_guest(
@@ -390,39 +387,5 @@ impl<V: Vmm> Worker<V> {
 
     async fn machine(&self, run: &Run) -> Result<Machine, StepError> {
         self.hands().machine(run).await
-    }
-
-    /// All that the machine is to be; or why it can't.
-    async fn spec(
-        &self,
-        run: &Run,
-        machine: &Machine,
-        image: &ImageManifest,
-    ) -> Result<Result<MachineSpec, String>, StepError> {
-        let applied = self.applied(run).await?;
-        let Fetched { kernel, initrd, root } = match self.shared.cache.fetch(&image.boot, &run.wanted.depot).await {
-            Ok(fetched) => fetched,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let (partition, first) = (run.partition, self.shared.config.first_uid);
-        let place = self.shared.db(move |store| store.place(partition, first, super::users::exists)).await?;
-        let (uid, gid) = self.shared.config.run_as.unwrap_or((place.uid, place.uid));
-        Ok(Ok(MachineSpec {
-            partition: run.partition,
-            generation: run.generation,
-            uuid: run.uuid,
-            vcpus: applied.vcpus,
-            cpu: applied.resources.cpu,
-            memory: applied.resources.memory,
-            kernel,
-            initrd,
-            root,
-            command_line: image.command_line.clone(),
-            guest_channel: image.guest_channel.clone(),
-            run_dir: machine.run_dir.clone(),
-            uid,
-            gid,
-            accelerator: self.shared.config.accelerator,
-        }))
     }
 }

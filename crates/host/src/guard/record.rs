@@ -155,6 +155,9 @@ pub struct Handed {
     pub path: PathBuf,
     /// The number it has in QEMU.
     pub fd: i32,
+    /// Whether QEMU may write to it: a template's files, while it is made, and no others.
+    #[serde(default)]
+    pub write: bool,
 }
 
 /// What the guard is to start.
@@ -170,8 +173,11 @@ pub struct Order {
     pub arguments: Vec<String>,
     /// Unix sockets to listen on and hand over.
     pub listen: Vec<Handed>,
-    /// Files to open for reading and hand over: so QEMU needs no way to their directories.
+    /// Files to open and hand over: so QEMU needs no way to their directories.
     pub open: Vec<Handed>,
+    /// No file it writes to may become larger; 0 where it writes none.
+    #[serde(default)]
+    pub largest_file_bytes: u64,
     /// The user to run as.
     pub uid: u32,
     /// The group to run as.

@@ -23,7 +23,7 @@ pub fn rules(order: &Order) -> Result<Option<OwnedFd>, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let program = std::fs::canonicalize(&order.program).unwrap_or_else(|_| order.program.clone());
     let programs = PROGRAMS.iter().map(PathBuf::from).chain(prefix(&program)).chain([program.clone()]);
-    let handed = order.open.iter().map(|handed| &handed.path);
+    let handed = |write| order.open.iter().filter(move |handed| handed.write == write).map(|handed| &handed.path);
     let created = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ABI::V4))?
@@ -33,7 +33,8 @@ pub fn rules(order: &Order) -> Result<Option<OwnedFd>, RulesetError> {
         .add_rules(path_beneath_rules(programs, read | AccessFs::Execute))?
         .add_rules(path_beneath_rules(READ, read))?
         .add_rules(path_beneath_rules(DEVICES, read | AccessFs::WriteFile))?
-        .add_rules(path_beneath_rules(handed, AccessFs::ReadFile))?;
+        .add_rules(path_beneath_rules(handed(false), AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(handed(true), AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate))?;
     Ok(created.into())
 }
 

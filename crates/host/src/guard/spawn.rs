@@ -21,6 +21,7 @@ struct Becoming {
     gid: Gid,
     groups: Vec<Gid>,
     namespaces: bool,
+    largest_file_bytes: u64,
     /// Landlock's rules, where the kernel knows them.
     sight: Option<OwnedFd>,
     handed: Vec<(OwnedFd, RawFd)>,
@@ -35,6 +36,7 @@ pub fn spawn(order: &Order) -> anyhow::Result<Child> {
         gid: Gid::from_raw(order.gid),
         groups: order.groups.iter().copied().map(Gid::from_raw).collect(),
         namespaces: order.namespaces,
+        largest_file_bytes: order.largest_file_bytes,
         sight: sight::rules(order).context("failed to limit what QEMU can see")?,
         handed: hand_over(order)?,
     };
@@ -49,12 +51,16 @@ pub fn spawn(order: &Order) -> anyhow::Result<Child> {
 
 /// Listens and opens as the guard may, so that QEMU needs to reach no directory.
 fn hand_over(order: &Order) -> anyhow::Result<Vec<(OwnedFd, RawFd)>> {
-    let listening = order.listen.iter().map(|Handed { path, fd }| {
+    let listening = order.listen.iter().map(|Handed { path, fd, .. }| {
         let socket = UnixListener::bind(path).with_context(|| format!("failed to listen on {}", path.display()))?;
         Ok((OwnedFd::from(socket), *fd))
     });
-    let opened = order.open.iter().map(|Handed { path, fd }| {
-        let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+    let opened = order.open.iter().map(|Handed { path, fd, write }| {
+        let file = File::options()
+            .read(true)
+            .write(*write)
+            .open(path)
+            .with_context(|| format!("failed to open {}", path.display()))?;
         Ok((OwnedFd::from(file), *fd))
     });
     let handed = listening.chain(opened).collect::<anyhow::Result<Vec<_>>>()?;
@@ -80,9 +86,10 @@ impl Becoming {
             libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
         }
         let nothing = Rlimit { current: Some(0), maximum: Some(0) };
-        // A core dump would hold the guest's memory; and there is no file it should ever grow.
+        // A core dump would hold the guest's memory; and no file should ever grow, but for a template's.
+        let largest = Rlimit { current: Some(self.largest_file_bytes), maximum: Some(self.largest_file_bytes) };
         rustix::process::setrlimit(Resource::Core, nothing)?;
-        rustix::process::setrlimit(Resource::Fsize, nothing)?;
+        rustix::process::setrlimit(Resource::Fsize, largest)?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         if self.namespaces {
             // No way to any network, and nobody else's shared memory. The sockets that were handed

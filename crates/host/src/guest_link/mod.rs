@@ -113,6 +113,12 @@ impl GuestLink {
         Ready::decode(&payload).map_err(|_| self.nonsense("a Ready that does not decode"))
     }
 
+    /// Has the guest become a template, of which copies are started. One that has an identity, or
+    /// still boots, refuses.
+    pub async fn become_template(&self) -> Result<(), LinkError> {
+        self.ask(kind::TEMPLATE, &[], kind::DONE).await.map(drop)
+    }
+
     /// Starts a job.
     pub async fn exec(&self, request: &ExecRequest) -> Result<Exec, LinkError> {
         exec::start(&self.held, request).await

@@ -4,7 +4,7 @@
 //! the few names that do are checked, for a comma starts the next option of a switch.
 
 use crate::guard::record::{Handed, RunDir};
-use crate::vmm::{Accelerator, MachineSpec};
+use crate::vmm::{Accelerator, Birth, MachineSpec, TemplateFiles};
 use std::path::Path;
 use sublet_model::units::MiB;
 
@@ -14,6 +14,8 @@ const GUEST_FD: i32 = 101;
 const KERNEL_FD: i32 = 102;
 const INITRD_FD: i32 = 103;
 const ROOT_FD: i32 = 104;
+const MEMORY_FD: i32 = 105;
+const DEVICES_FD: i32 = 106;
 
 /// What a guest writes to its console is kept here and never grows. A power of two.
 pub const CONSOLE_BYTES: u32 = 64 * 1024;
@@ -35,31 +37,36 @@ const MACHINE: &str =
 /// Everything is denied that QEMU can deny itself.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
+/// The state of a template's devices: measured 0.4 MB.
+const MAX_DEVICES_BYTES: u64 = 64 << 20;
+
 /// A guest that ends, restarts or panics stays where it is until it was seen.
 const ACTIONS: &str = "reboot=shutdown,shutdown=pause,panic=pause";
 
 /// Arguments, and the descriptors they refer to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
     /// What follows the program's name.
     pub arguments: Vec<String>,
     /// The sockets it answers on.
     pub listen: Vec<Handed>,
-    /// The files it reads.
+    /// The files it reads, and a template's.
     pub open: Vec<Handed>,
+    /// No file it writes to may become larger.
+    pub largest_file_bytes: u64,
 }
 
 /// Writes the command line for `spec`, or says what in it cannot be run. `kernel_options` are
 /// what was measured on this host and helps any Linux guest.
 pub fn command_line(spec: &MachineSpec, kernel_options: &str) -> Result<CommandLine, String> {
     let run_dir = RunDir::new(&spec.run_dir);
-    let mut line = CommandLine { arguments: Vec::new(), listen: Vec::new(), open: Vec::new() };
+    let mut line = CommandLine::default();
     for switch in ["-nodefaults", "-no-user-config"] {
         line.switch(switch);
     }
     line.option("-name", format!("guest={}", name(&spec.partition.to_string(), "partition")?));
     line.option("-uuid", spec.uuid.to_string());
-    line.option("-machine", MACHINE);
+    line.machine(spec)?;
     line.accelerator(spec.accelerator);
     line.option("-smp", processors(spec.vcpus)?);
     line.option("-m", format!("size={}M", memory(spec.memory)?));
@@ -79,21 +86,31 @@ pub fn command_line(spec: &MachineSpec, kernel_options: &str) -> Result<CommandL
     line.option("-object", "rng-builtin,id=rng");
     line.option("-device", "virtio-rng-pci,rng=rng");
 
-    line.file("-kernel", KERNEL_FD, &spec.kernel);
-    if let Some(initrd) = &spec.initrd {
-        line.file("-initrd", INITRD_FD, initrd);
+    match &spec.birth {
+        // Its kernel runs already.
+        Birth::Clone(_) => {
+            line.option("-incoming", "defer");
+            line.switch("-S");
+        }
+        Birth::Cold | Birth::Template(_) => line.kernel(spec, kernel_options)?,
     }
-    line.option("-append", kernel_command_line(&spec.command_line, kernel_options)?);
     if let Some(root) = &spec.root {
         line.root(root);
     }
     Ok(line)
 }
 
+/// What of a machine is the same for all partitions: clones and their template must be equal in it.
+pub fn fingerprint(accelerator: Accelerator) -> String {
+    let mut line = CommandLine::default();
+    line.accelerator(accelerator);
+    format!("{MACHINE} {}", line.arguments.join(" "))
+}
+
 /// The arguments of a machine that does one small piece of work and ends: see
 /// [`super::payload::Payload::Work`].
 pub fn probe_arguments(accelerator: Accelerator, kernel: &Path) -> Vec<std::ffi::OsString> {
-    let mut line = CommandLine { arguments: Vec::new(), listen: Vec::new(), open: Vec::new() };
+    let mut line = CommandLine::default();
     for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         line.switch(switch);
     }
@@ -127,23 +144,62 @@ impl CommandLine {
         self.option("-cpu", cpu);
     }
 
+    /// The machine and its memory.
+    fn machine(&mut self, spec: &MachineSpec) -> Result<(), String> {
+        let (files, how, write) = match &spec.birth {
+            Birth::Cold => {
+                self.option("-machine", MACHINE);
+                return Ok(());
+            }
+            Birth::Template(files) => (files, "share=on", true),
+            Birth::Clone(files) => (files, "share=off,readonly=on,rom=off", false),
+        };
+        let (TemplateFiles { memory: path, devices }, size) = (files, memory(spec.memory)?);
+        self.option("-machine", format!("{MACHINE},memory-backend=memory"));
+        let object = format!("memory-backend-file,id=memory,size={size}M,mem-path={},{how}", at(MEMORY_FD));
+        self.option("-object", object);
+        self.open.push(Handed { path: path.to_owned(), fd: MEMORY_FD, write });
+        self.open.push(Handed { path: devices.to_owned(), fd: DEVICES_FD, write });
+        // The memory is written through a mapping, which no limit concerns, and does not grow.
+        self.largest_file_bytes = if write { MAX_DEVICES_BYTES } else { 0 };
+        Ok(())
+    }
+
+    fn kernel(&mut self, spec: &MachineSpec, kernel_options: &str) -> Result<(), String> {
+        self.file("-kernel", KERNEL_FD, &spec.kernel);
+        if let Some(initrd) = &spec.initrd {
+            self.file("-initrd", INITRD_FD, initrd);
+        }
+        self.option("-append", kernel_command_line(&spec.command_line, kernel_options)?);
+        Ok(())
+    }
+
     fn socket(&mut self, id: &str, fd: i32, path: std::path::PathBuf) {
         self.option("-chardev", format!("socket,id={id},fd={fd},server=on,wait=off"));
-        self.listen.push(Handed { path, fd });
+        self.listen.push(Handed { path, fd, write: true });
     }
 
     fn file(&mut self, switch: &str, fd: i32, path: &Path) {
-        // Opened again by its number: only the file's own mode counts, not its directories'.
-        self.option(switch, format!("/proc/self/fd/{fd}"));
-        self.open.push(Handed { path: path.to_owned(), fd });
+        self.option(switch, at(fd));
+        self.open.push(Handed { path: path.to_owned(), fd, write: false });
     }
 
     fn root(&mut self, path: &Path) {
         self.option("-add-fd", format!("fd={ROOT_FD},set=1"));
         self.option("-blockdev", "driver=file,node-name=root,filename=/dev/fdset/1,read-only=on,locking=off");
         self.option("-device", "virtio-blk-pci,drive=root");
-        self.open.push(Handed { path: path.to_owned(), fd: ROOT_FD });
+        self.open.push(Handed { path: path.to_owned(), fd: ROOT_FD, write: false });
     }
+}
+
+/// Where a handed file is opened again: only the file's own mode counts there, not its directories'.
+fn at(fd: i32) -> String {
+    format!("/proc/self/fd/{fd}")
+}
+
+/// Where the monitor of a template writes the state of its devices, and a clone reads it.
+pub fn devices_uri() -> String {
+    format!("file:{}", at(DEVICES_FD))
 }
 
 fn processors(vcpus: u16) -> Result<String, String> {
@@ -200,6 +256,7 @@ mod tests {
             uid: 1000,
             gid: 1000,
             accelerator: Accelerator::Tcg,
+            birth: Birth::Cold,
         }
     }
 
@@ -237,8 +294,24 @@ mod tests {
         let line = command_line(&with, "").unwrap();
         let drive = value_of(&line, "-blockdev");
         assert_eq!(drive, ["driver=file,node-name=root,filename=/dev/fdset/1,read-only=on,locking=off"]);
-        assert!(line.open.contains(&Handed { path: "/blobs/root, file=x".into(), fd: ROOT_FD }));
+        assert!(line.open.contains(&Handed { path: "/blobs/root, file=x".into(), fd: ROOT_FD, write: false }));
         assert!(line.arguments.iter().all(|argument| !argument.contains("blobs")), "no path reaches a switch");
+    }
+
+    #[test]
+    fn a_clone_reads_what_its_template_wrote() {
+        let files = TemplateFiles { memory: "/t/memory".into(), devices: "/t/devices".into() };
+        let lines = [Birth::Cold, Birth::Template(files.clone()), Birth::Clone(files)]
+            .map(|birth| command_line(&MachineSpec { birth, ..spec() }, "").unwrap());
+        let [cold, template, clone] = &lines;
+        let object = |how| format!("memory-backend-file,id=memory,size=256M,mem-path=/proc/self/fd/105,{how}");
+        assert!(value_of(template, "-object").contains(&object("share=on")));
+        assert!(value_of(clone, "-object").contains(&object("share=off,readonly=on,rom=off")));
+        assert_eq!(value_of(template, "-machine"), value_of(clone, "-machine"), "the same machine");
+        let handed = |line: &CommandLine, write| line.open.iter().filter(|h| h.write == write).count();
+        assert_eq!([handed(cold, true), handed(template, true), handed(clone, true)], [0, 2, 0]);
+        assert_eq!([cold, template, clone].map(|l| l.largest_file_bytes), [0, MAX_DEVICES_BYTES, 0]);
+        assert!(value_of(clone, "-kernel").is_empty() && clone.arguments.contains(&"-S".to_owned()));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Live {
     /// Its processes.
     pub processes: Arc<Processes>,
     state: watch::Receiver<Observed>,
-    monitor: Arc<Monitor>,
+    pub(super) monitor: Arc<Monitor>,
     watcher: tokio::task::AbortHandle,
 }
 
@@ -43,7 +43,7 @@ impl Drop for Live {
 
 /// What the watching task shares with those who ask.
 #[derive(Debug)]
-struct Monitor {
+pub(super) struct Monitor {
     /// Replaced when it has to be connected again.
     qmp: Mutex<Qmp>,
     /// The end of what the guest wrote to its console.
@@ -88,7 +88,7 @@ impl Live {
 }
 
 impl Monitor {
-    fn qmp(&self) -> Qmp {
+    pub fn qmp(&self) -> Qmp {
         self.qmp.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -142,6 +142,12 @@ pub async fn adopt(machine: &Machine, changes: &watch::Sender<u64>) -> Result<Li
         && let Ok(qmp) = Qmp::connect(&run_dir.qmp_socket(), ANSWER_PATIENCE).await
         && uuid(&qmp).await.is_ok_and(|uuid| uuid == machine.uuid)
     {
+        if super::warm::is_asleep(&qmp).await {
+            // A clone that was never woken is no machine yet: it is forgotten, and started again.
+            finish(machine, &processes).await;
+            let _ = run_dir.remove_exit();
+            return Err(Observed::NotRunning);
+        }
         return Ok(spawn(machine.clone(), processes, qmp, changes).await);
     }
     Err(Observed::Exited(finish(machine, &processes).await))

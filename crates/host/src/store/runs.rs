@@ -62,6 +62,8 @@ pub struct Run {
     pub reason: Option<EndReason>,
     /// In more words.
     pub detail: Option<String>,
+    /// How its machine was started: from a template, or why not.
+    pub started: Option<String>,
 }
 
 impl Run {
@@ -82,13 +84,14 @@ pub(super) fn reason_of(attempt: &'static str, word: &str) -> Result<EndReason> 
 }
 
 const COLUMNS: &str = "partition, generation, wanted, term_seconds, paid_seconds, stage, uuid, boot_id, \
-     started_boot_us, ready_mono_us, ready_boot_us, metered_seconds, contacted, job, vanished_boot_us, reason, detail";
+     started_boot_us, ready_mono_us, ready_boot_us, metered_seconds, contacted, job, vanished_boot_us, reason, detail, \
+     started";
 
 /// A row as SQLite gives it: its texts are read one step later, where errors have words.
 struct Raw {
     texts: [String; 3],
     numbers: [i64; 5],
-    run: [Option<String>; 4],
+    run: [Option<String>; 5],
     clocks: [Option<i64>; 4],
     contacted: bool,
 }
@@ -97,7 +100,7 @@ fn raw(row: &rusqlite::Row<'_>) -> rusqlite::Result<Raw> {
     Ok(Raw {
         texts: [row.get(0)?, row.get(2)?, row.get(6)?],
         numbers: [row.get(1)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(11)?],
-        run: [row.get(7)?, row.get(13)?, row.get(15)?, row.get(16)?],
+        run: [row.get(7)?, row.get(13)?, row.get(15)?, row.get(16)?, row.get(17)?],
         clocks: [row.get(8)?, row.get(9)?, row.get(10)?, row.get(14)?],
         contacted: row.get(12)?,
     })
@@ -106,7 +109,7 @@ fn raw(row: &rusqlite::Row<'_>) -> rusqlite::Result<Raw> {
 fn read(attempt: &'static str, raw: Raw) -> Result<Run> {
     let [partition, wanted, uuid] = raw.texts;
     let [generation, term, paid, stage, metered] = raw.numbers;
-    let [boot_id, job, reason, detail] = raw.run;
+    let [boot_id, job, reason, detail, started] = raw.run;
     let [started_boot_us, ready_mono_us, ready_boot_us, vanished_boot_us] = raw.clocks;
     let unreadable = || StoreError::Unreadable { attempt, problem: format!("no stage is numbered {stage}") };
     Ok(Run {
@@ -127,6 +130,7 @@ fn read(attempt: &'static str, raw: Raw) -> Result<Run> {
         vanished_boot_us,
         reason: reason.map(|r| reason_of(attempt, &r)).transpose()?,
         detail,
+        started,
     })
 }
 
@@ -185,6 +189,11 @@ impl Store {
     pub fn starting(&self, run: &Run, boot_id: &str, mono_us: i64, boot_us: i64) -> Result<()> {
         let set = "stage = max(stage, 1), boot_id = ?3, started_mono_us = ?4, started_boot_us = ?5";
         self.update("record a start", run, set, &[&boot_id, &mono_us, &boot_us])
+    }
+
+    /// Records how a machine was started.
+    pub fn note_start(&self, run: &Run, how: &str) -> Result<()> {
+        self.update("record how a machine was started", run, "started = ?3", &[&how])
     }
 
     /// Records when the guest was ready: the meter and the term start. The first instant stands.

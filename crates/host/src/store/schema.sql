@@ -86,6 +86,7 @@ create table runs (
     vanished_boot_us integer,           -- since when the client of a one-shot lease is away
     reason text,                        -- why it ends, where this host is the one who knows
     detail text,                        -- in more words
+    started text,                       -- how its machine was started: from a template, or why not
     primary key (partition, generation)
 ) strict;
 

@@ -9,7 +9,7 @@ use sublet_host::cgroup::{self, Confinement};
 use sublet_host::guard::record::{ProcessId, RunDir};
 use sublet_host::qemu::payload::Payload;
 use sublet_host::qemu::{QemuConfig, QemuVmm};
-use sublet_host::vmm::{Accelerator, Boottime, Machine, MachineSpec, Observed, Vmm};
+use sublet_host::vmm::{Accelerator, Birth, Boottime, Machine, MachineSpec, Observed, Vmm};
 use sublet_model::units::{MiB, Millicores};
 use uuid::Uuid;
 
@@ -82,6 +82,7 @@ pub fn spec(dir: &Path, payload: Payload) -> MachineSpec {
         uid: UID,
         gid: UID,
         accelerator: Accelerator::Tcg,
+        birth: Birth::Cold,
     }
 }
 

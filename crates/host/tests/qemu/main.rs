@@ -3,6 +3,7 @@
 mod adopt;
 mod fixture;
 mod walls;
+mod warm;
 
 use fixture::{Fixture, UID, gone, in_seconds, kill, network_sockets, status};
 use std::time::Duration;

@@ -192,6 +192,7 @@ fn gone(lease: &Lease) -> Observed {
         phase: Phase::Gone { reason: None },
         seconds: Seconds(0),
         first_contact: false,
+        started: None,
         detail: None,
     }
 }

@@ -143,6 +143,7 @@ impl FakeHost {
             phase: Phase::Idle,
             seconds: Seconds::ZERO,
             first_contact: false,
+            started: None,
             detail: None,
         };
         let seen = self.observed.entry(wanted.partition).or_insert(idle);

@@ -15,7 +15,7 @@ use sublet_host::meter::{self, Now};
 use sublet_host::partition::{Ending, Look, due, ending_by_clock, ending_of};
 use sublet_host::store::{Run, Stage};
 use sublet_host::terms::check_image;
-use sublet_host::vmm::{Accelerator, Boottime, Machine, MachineSpec, Observed, Vmm};
+use sublet_host::vmm::{Accelerator, Birth, Boottime, Machine, MachineSpec, Observed, Vmm};
 use sublet_model::identity::SecretKey;
 use sublet_model::ids::PartitionId;
 use sublet_model::lease::EndReason;
@@ -216,6 +216,7 @@ impl Ground {
             uid: FIRST_UID,
             gid: FIRST_UID,
             accelerator: Accelerator::Kvm,
+            birth: Birth::Cold,
         };
         // Noted before it is tried: whoever is killed in between may have started it.
         let mono_us = self.now().mono_us;

@@ -1,6 +1,7 @@
 //! `sublet host run`
 
 use super::{Monitor, State};
+use crate::values;
 use clap::Args;
 use std::net::SocketAddr;
 use sublet_host::agent::{DEFAULT_ADDRESS, RunOptions, run};
@@ -25,6 +26,9 @@ pub struct Run {
     /// How clients reach that from elsewhere [default: the address itself]
     #[arg(long, value_name = "HOST:PORT")]
     dial: Option<String>,
+    /// The most of templates kept on disk, from which partitions start at once; 0: every one boots
+    #[arg(long, value_parser = values::bytes, value_name = "SIZE", default_value = "4GiB")]
+    templates: u64,
     /// End every partition when the agent is stopped
     #[arg(long)]
     stop_partitions: bool,
@@ -40,6 +44,7 @@ impl Run {
             accelerator: self.monitor.insisted(),
             qemu: self.monitor.qemu,
             stop_partitions: self.stop_partitions,
+            template_limit_bytes: self.templates,
             ..RunOptions::new(folder)
         };
         run(options).await

@@ -411,6 +411,8 @@ impl World {
             first_uid: 61_000,
             run_as: None,
             dial: "127.0.0.1:1".into(),
+            template_limit_bytes: 0,
+            monitor: "simulated".into(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let store = Store::open(self.store.state()).unwrap();

@@ -145,6 +145,7 @@ impl Agent {
             phase,
             seconds: Seconds(0),
             first_contact: false,
+            started: None,
             detail: None,
         };
         self.says.observed.retain(|o| o.partition != lease.partition);
