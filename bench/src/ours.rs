@@ -161,6 +161,7 @@ fn people() -> Vec<Change> {
             name: name.clone(),
             suspended: false,
             created_at: LISTED,
+            purse: rows::Purse::on_account(),
         }));
         all.push(Change::Member(rows::Member {
             id: member(n),
@@ -373,6 +374,7 @@ fn lease(n: usize, p: &Partition, h: &Host, keys: &Keys) -> Result<Lease> {
         granted_at: LISTED,
         until: None,
         fee_permille: 0,
+        term_seconds: None,
     };
     let signed = Signed::sign(&terms, &keys.signing)?;
     Ok(Lease {
@@ -394,5 +396,6 @@ fn lease(n: usize, p: &Partition, h: &Host, keys: &Keys) -> Result<Lease> {
         ssh_public_key: CLIENT_KEY.into(),
         detail: None,
         chain: None,
+        budget: rows::Budget::default(),
     })
 }

@@ -5,6 +5,7 @@ pub mod create;
 pub mod query;
 pub mod sqlite;
 
+mod books;
 mod keys;
 mod lock;
 mod read;

@@ -29,6 +29,7 @@ pub(crate) mod draft;
 mod host;
 mod image;
 mod lease;
+pub(crate) mod money;
 mod refusal;
 mod rent;
 pub mod standing;

@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub mod accounts;
 pub mod authorize;
+pub mod disputes;
 pub mod extract;
 pub mod find;
 pub mod gate;
@@ -24,6 +25,7 @@ pub mod images;
 pub mod json;
 pub mod leases;
 pub mod members;
+pub mod money;
 pub mod openapi;
 pub mod outer;
 pub mod page;
@@ -35,6 +37,7 @@ pub mod search;
 pub mod secret;
 pub mod sessions;
 pub mod statements;
+pub mod story;
 pub mod sync;
 pub mod views;
 
@@ -129,6 +132,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(search::routes())
         .merge(leases::routes())
         .merge(statements::routes())
+        .merge(money::routes())
+        .merge(disputes::routes())
+        .merge(story::routes())
 }
 
 /// The description of the API, complete.

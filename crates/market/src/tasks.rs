@@ -5,16 +5,19 @@ use crate::engine::command::Refusal;
 use crate::engine::draft::Draft;
 
 mod expire;
+mod fund;
 mod prune;
 mod settle;
 mod silence;
 
 pub(crate) use expire::earliest_end;
+pub(crate) use fund::funding_due;
 pub(crate) use settle::{due_at, settle_if_due};
 
 /// All of them, in the order in which one may make work for the next.
 pub(crate) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
     silence::run(draft)?;
+    fund::run(draft)?;
     expire::run(draft)?;
     settle::run(draft);
     prune::run(draft);

@@ -15,7 +15,7 @@ use std::path::Path;
 use sublet_market::db::{FILE, FirstMember, Sqlite, create};
 use sublet_market::engine::change::Change;
 use sublet_market::engine::commit::Commit;
-use sublet_market::engine::rows::Account;
+use sublet_market::engine::rows::{Account, Purse};
 use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::AccountId;
 use sublet_model::units::Timestamp;
@@ -83,6 +83,7 @@ fn batch(number: u64, dice: &mut Dice) -> Vec<Change> {
             name: format!("a-{number}-{k}-{}", "x".repeat((dice.throw() % 40) as usize)),
             suspended: false,
             created_at: NOW,
+            purse: Purse::on_account(),
         })
     };
     (0..1 + number % 5).map(account).collect()

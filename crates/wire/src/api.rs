@@ -1,9 +1,11 @@
 //! Bodies of the client API.
 
 mod lease;
+mod money;
 mod search;
 
 pub use lease::*;
+pub use money::*;
 pub use search::*;
 
 use serde::{Deserialize, Serialize};
@@ -269,7 +271,8 @@ pub struct Statement {
     pub currency: String,
     /// Newest first.
     pub lines: Vec<StatementLine>,
-    /// Sum of the settled lines.
+    /// Sum of the settled lines: what is to pay, what was earned after fees, or the fees themselves;
+    /// less what was given back.
     pub total: Micros,
 }
 
@@ -296,6 +299,15 @@ pub struct StatementLine {
     pub reason: Option<EndReason>,
     /// The bill so far, or the final one.
     pub charge: Charge,
+    /// What of it the operator keeps; the rest is the lender's.
+    #[serde(default)]
+    pub fee: Micros,
+    /// What was given back of it since.
+    #[serde(default)]
+    pub credited: Micros,
+    /// What is kept back from the lender while it is disputed.
+    #[serde(default)]
+    pub withheld: Micros,
     /// Whether it is final.
     pub settled: bool,
     /// The sum in words: `37 s at 0.021600/h + set-up 0.0001 = 0.000322`.

@@ -46,6 +46,8 @@ pub enum Kind {
     IdempotencyMismatch,
     /// Nothing fits.
     NoMatch,
+    /// The account has too little to spend.
+    OutOfFunds,
     /// The body is larger than is accepted.
     TooLarge,
     /// A host's session is not the newest, or its proof does not hold.
@@ -60,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Invalid,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -69,6 +71,7 @@ impl Kind {
         Self::Locked,
         Self::IdempotencyMismatch,
         Self::NoMatch,
+        Self::OutOfFunds,
         Self::TooLarge,
         Self::SessionRefused,
         Self::Busy,
@@ -87,6 +90,7 @@ impl Kind {
             Self::Locked => "locked",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::NoMatch => "no_match",
+            Self::OutOfFunds => "out_of_funds",
             Self::TooLarge => "too_large",
             Self::SessionRefused => "session_refused",
             Self::Busy => "busy",

@@ -94,6 +94,8 @@ fn sync(host: HostId, observed: Vec<Observed>) -> Command {
         observed,
         receipts: Vec::new(),
         plan_version: 0,
+        lives: Vec::new(),
+        catching_up: false,
     };
     Command::Sync { host, session: 1, request: Box::new(request) }
 }
@@ -166,6 +168,7 @@ async fn grant(handle: &Handle, actor: &Actor, dice: &mut seed::Dice) -> Arc<Lea
         one_shot: false,
         release_after_disconnect: Seconds(120),
         wait: None,
+        outage_allowance: Seconds::ZERO,
     };
     let command = Command::Rent(Box::new(rent));
     let once =

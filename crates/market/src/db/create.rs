@@ -3,7 +3,7 @@
 use super::sqlite::{SCHEMA, SCHEMA_SQL};
 use super::{Attempt, DbError, FILE};
 use crate::engine::change::Change;
-use crate::engine::rows::{Account, Member, Token};
+use crate::engine::rows::{Account, Member, Purse, Token};
 use rusqlite::Connection;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -58,6 +58,8 @@ pub(super) fn describe(connection: &Connection, now: Timestamp, currency: &str) 
         ("market_time", now.0.to_string()),
         ("currency", currency.into()),
         ("created_at", now.0.to_string()),
+        ("fee_permille", "0".into()),
+        ("ledger_since", "0".into()),
     ];
     let insert = |(name, value): (&str, String)| {
         connection.execute("insert into meta (name, value) values (?1, ?2)", (name, value)).map(drop)
@@ -68,7 +70,7 @@ pub(super) fn describe(connection: &Connection, now: Timestamp, currency: &str) 
 fn operator(first: &FirstMember, now: Timestamp) -> Vec<Change> {
     let name = "operator".to_string();
     vec![
-        Change::Account(Account { id: first.account, name: name.clone(), suspended: false, created_at: now }),
+        Change::Account(Account { id: first.account, name: name.clone(), suspended: false, created_at: now, purse: Purse::on_account() }),
         Change::Member(Member {
             id: first.member,
             account: first.account,

@@ -36,7 +36,7 @@ impl Reader {
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
-    fn with<R>(&self, ask: impl FnOnce(&Connection) -> R) -> R {
+    pub(super) fn with<R>(&self, ask: impl FnOnce(&Connection) -> R) -> R {
         // It only reads: a panic elsewhere has left nothing half-done.
         ask(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -46,18 +46,13 @@ impl Reader {
         // Numbers only: nothing that a person typed gets into the statement.
         let before = before.unwrap_or(i64::MAX);
         let sql = format!("select * from audit where seq < {before} order by seq desc limit {limit}");
-        self.with(|db| {
-            all(db, "audit", &sql, |c| {
-                Ok(AuditEntry {
-                    seq: c.get("seq")?,
-                    at: c.at("at")?,
-                    actor: c.get("actor")?,
-                    action: c.get("action")?,
-                    object: c.get("object")?,
-                    detail: c.get("detail")?,
-                })
-            })
-        })
+        self.with(|db| all(db, "audit", &sql, entry))
+    }
+
+    /// What the audit log says of a lease, oldest first.
+    pub fn audit_about(&self, lease: LeaseId) -> Result<Vec<AuditEntry>, DbError> {
+        let sql = format!("select * from audit where object = '{lease}' order by seq limit 1000");
+        self.with(|db| all(db, "audit", &sql, entry))
     }
 
     /// The receipts of a lease, oldest first.
@@ -69,6 +64,17 @@ impl Reader {
         );
         self.with(|db| all(db, "receipts", &sql, receipt))
     }
+}
+
+fn entry(c: &Cells<'_>) -> Result<AuditEntry, DbError> {
+    Ok(AuditEntry {
+        seq: c.get("seq")?,
+        at: c.at("at")?,
+        actor: c.get("actor")?,
+        action: c.get("action")?,
+        object: c.get("object")?,
+        detail: c.get("detail")?,
+    })
 }
 
 fn receipt(c: &Cells<'_>) -> Result<StoredReceipt, DbError> {

@@ -18,14 +18,16 @@ use sublet_model::units::{Micros, MicrosPerHour, Seconds};
 use sublet_wire::api::Timeline;
 
 mod cells;
+pub(super) mod money;
 
-pub(super) use cells::{Cells, all};
+pub(super) use cells::{Cells, all, each};
 
 /// Every table.
 pub(super) fn tables(db: &Connection) -> Result<Tables, DbError> {
     let newest = newest_allocations(db)?;
     let chains = chain_ends(db)?;
-    Ok(Tables {
+    let budgets = money::budgets(db)?;
+    let mut tables = Tables {
         accounts: all(db, "accounts", "select * from accounts", account)?.into_iter().map(|r| (r.id, r)).collect(),
         members: all(db, "members", "select * from members", member)?.into_iter().map(|r| (r.id, r)).collect(),
         tokens: all(db, "tokens", "select * from tokens", token)?.into_iter().map(|r| (r.id, r)).collect(),
@@ -43,12 +45,15 @@ pub(super) fn tables(db: &Connection) -> Result<Tables, DbError> {
             .map(|r| (r.id, r))
             .collect(),
         images: all(db, "images", "select * from images", image)?.into_iter().map(|r| (r.digest, r)).collect(),
-        leases: all(db, "leases", "select * from leases", |cells| lease(cells, &chains))?
+        leases: all(db, "leases", "select * from leases", |cells| lease(cells, &chains, &budgets))?
             .into_iter()
             .map(|r| (r.id, Arc::new(r)))
             .collect(),
         charges: all(db, "charges", "select * from charges", charge)?.into_iter().map(|r| (r.lease, r)).collect(),
-    })
+        ..Tables::default()
+    };
+    money::fill(db, &mut tables)?;
+    Ok(tables)
 }
 
 fn account(c: &Cells<'_>) -> Result<Account, DbError> {
@@ -57,6 +62,7 @@ fn account(c: &Cells<'_>) -> Result<Account, DbError> {
         name: c.get("name")?,
         suspended: c.get("suspended")?,
         created_at: c.at("created_at")?,
+        purse: money::purse(c)?,
     })
 }
 
@@ -211,7 +217,11 @@ fn chain_ends(db: &Connection) -> Result<HashMap<LeaseId, ChainEnd>, DbError> {
     Ok(all(db, "receipts", sql, end)?.into_iter().collect())
 }
 
-fn lease(c: &Cells<'_>, chains: &HashMap<LeaseId, ChainEnd>) -> Result<Lease, DbError> {
+fn lease(
+    c: &Cells<'_>,
+    chains: &HashMap<LeaseId, ChainEnd>,
+    budgets: &HashMap<LeaseId, Budget>,
+) -> Result<Lease, DbError> {
     let id = c.parse("id")?;
     let agreed = Agreed::try_from(c.signed("terms", "terms_key", "terms_signature")?);
     Ok(Lease {
@@ -241,6 +251,7 @@ fn lease(c: &Cells<'_>, chains: &HashMap<LeaseId, ChainEnd>) -> Result<Lease, Db
         },
         detail: c.get("detail")?,
         chain: chains.get(&id).cloned(),
+        budget: budgets.get(&id).copied().unwrap_or_default(),
     })
 }
 

@@ -9,6 +9,7 @@ use sublet_model::units::Timestamp;
 
 mod host;
 mod lease;
+mod money;
 mod partition;
 
 type Done = rusqlite::Result<()>;
@@ -64,11 +65,7 @@ fn micros(at: Option<Timestamp>) -> Option<i64> {
 fn row(db: &Connection, change: &Change) -> Done {
     use Change as C;
     match change {
-        C::Account(a) => run(
-            db,
-            "insert into accounts (id, name, suspended, created_at) values (?1, ?2, ?3, ?4)",
-            params![text(a.id), a.name, a.suspended, a.created_at.0],
-        ),
+        C::Account(account) => money::account(db, account),
         C::AccountSuspended { account, suspended } => {
             run(db, "update accounts set suspended = ?2 where id = ?1", params![text(account), suspended])
         }
@@ -106,6 +103,13 @@ fn row(db: &Connection, change: &Change) -> Done {
             run(db, "update images set suspended = ?2 where digest = ?1", params![text(digest), suspended])
         }
         C::Charge(row) => charge(db, row),
+        C::Transfer { .. }
+        | C::Credit(..)
+        | C::Dispute(..)
+        | C::DisputeResolved { .. }
+        | C::Alert(..)
+        | C::Purse { .. }
+        | C::Fee { .. } => money::of_money(db, change),
         C::Done { member, key, body, outcome, forever, at } => run(
             db,
             "insert into idempotency (member, key, body, outcome, forever, at) values (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -3,7 +3,7 @@
 use super::change::Change;
 use super::command::{Actor, Command, Outcome, Refusal};
 use super::draft::Draft;
-use super::rows::{Account, Member, Token};
+use super::rows::{Account, Member, Purse, Token};
 use sublet_model::account::{Role, check_name};
 use sublet_model::ids::{AccountId, MemberId, TokenId};
 use sublet_model::units::{Seconds, Timestamp};
@@ -46,7 +46,7 @@ fn create_account(draft: &mut Draft<'_>, actor: &Actor, id: AccountId, name: &st
     if draft.account_by_name(name).is_some() {
         return Err(Refusal::conflict(format!("there is an account {name} already")).advise("choose another name"));
     }
-    draft.put(Change::Account(Account { id, name: name.into(), suspended: false, created_at: draft.now }));
+    draft.put(Change::Account(Account { id, name: name.into(), suspended: false, created_at: draft.now, purse: Purse::default() }));
     draft.audit(actor.member, "account.create", id, format!("account {name}"));
     Ok(Outcome::Account(id))
 }

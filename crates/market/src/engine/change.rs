@@ -8,12 +8,13 @@ use std::sync::Arc;
 use sublet_model::access::Certification;
 use sublet_model::host::Inventory;
 use sublet_model::identity::{Sha256Digest, Signed};
-use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
+use sublet_model::ids::{AccountId, DisputeId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
+use sublet_model::ledger::Transfer;
 use sublet_model::lease::LeaseState;
 use sublet_model::metering::{ChainEnd, Receipt};
 use sublet_model::partition::{Allocation, Profile};
 use sublet_model::resources::Resources;
-use sublet_model::units::{Seconds, Timestamp};
+use sublet_model::units::{Micros, Seconds, Timestamp};
 use sublet_wire::api::Timeline;
 use sublet_wire::sync::Observed;
 
@@ -100,6 +101,20 @@ pub enum Change {
     Receipt { lease: LeaseId, receipt: Signed<Receipt>, end: ChainEnd, cpu_used_ms: i64, at: Timestamp },
     /// A lease was settled.
     Charge(ChargeRow),
+    /// Money moved; with what was in each book then, in the order of the postings.
+    Transfer { transfer: Transfer, after: Vec<Micros> },
+    /// A credit note.
+    Credit(CreditRow),
+    /// Somebody says that a charge is wrong.
+    Dispute(DisputeRow),
+    /// What came of that.
+    DisputeResolved { dispute: DisputeId, resolved: Resolved },
+    /// Somebody was told something.
+    Alert(AlertRow),
+    /// An account pays otherwise.
+    Purse { account: AccountId, purse: Purse },
+    /// What the operator keeps of charges, from the next grant on.
+    Fee { permille: u16 },
     /// A request was done, and how, so that repeating it does nothing. Not part of `State`.
     Done { member: MemberId, key: String, body: Sha256Digest, outcome: Outcome, forever: bool, at: Timestamp },
     /// Requests that were done before this moment may be forgotten, but for those that are kept.

@@ -1,17 +1,19 @@
 //! What the engine is asked to do, and what it answers. Ids, secrets' hashes and signatures are
 //! made before a command reaches the engine: it has no randomness of its own.
 
+use super::rows::Purse;
 use serde::{Deserialize, Serialize};
 use sublet_model::access::Certification;
 use sublet_model::account::Role;
 use sublet_model::billing::Terms;
 use sublet_model::host::Inventory;
 use sublet_model::identity::{PublicKey, Sha256Digest, Signed};
-use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, PartitionId, TokenId};
+use sublet_model::ids::{AccountId, DisputeId, HostId, LeaseId, MemberId, PartitionId, TokenId};
 use sublet_model::image::ImageManifest;
 use sublet_model::requirements::{Assumed, Requirements};
 use sublet_model::resources::Resources;
-use sublet_model::units::{Seconds, Timestamp};
+use sublet_model::statement::CreditBearer;
+use sublet_model::units::{Micros, Seconds, Timestamp};
 use sublet_wire::api::UnfitCount;
 use sublet_wire::problem::Kind;
 use sublet_wire::sync::{SyncAnswer, SyncRequest};
@@ -98,6 +100,25 @@ pub enum Command {
     Release { actor: Actor, lease: LeaseId },
     /// Lengthens a lease (its account).
     Extend { actor: Actor, lease: LeaseId, by: Seconds },
+    /// Takes money in for an account (operator). The same reference again is the same deposit.
+    Deposit { actor: Actor, account: AccountId, micros: Micros, reference: String },
+    /// Pays money out to an account (operator). The same reference again is the same refund.
+    Refund { actor: Actor, account: AccountId, micros: Micros, reference: String },
+    /// Says how an account pays (operator).
+    SetPurse { actor: Actor, account: AccountId, purse: Purse },
+    /// Says what the operator keeps of charges, from the next grant on (operator).
+    SetFee { actor: Actor, permille: u16 },
+    /// Says that a charge is wrong (client).
+    OpenDispute {
+        actor: Actor,
+        id: DisputeId,
+        lease: LeaseId,
+        line: Option<u32>,
+        reason: String,
+        words: String,
+    },
+    /// Says what comes of it (operator).
+    ResolveDispute { actor: Actor, id: DisputeId, credit: Micros, borne_by: CreditBearer, note: String },
     /// Changes the allocation of an idle partition (its owner, the operator).
     Alter { actor: Actor, partition: PartitionId, resources: Resources },
     /// Time passed: silence, expiry, paid ends, settlement.
@@ -123,6 +144,8 @@ pub struct Rent {
     pub release_after_disconnect: Seconds,
     /// If nothing fits, for how long the request stands until something does. It needs a key.
     pub wait: Option<Seconds>,
+    /// For how long the market may be out of reach, beyond a chunk: so much more is held ahead.
+    pub outage_allowance: Seconds,
 }
 
 /// What was done. Stored with the idempotency key, so that a repeated request gets it again.
@@ -161,6 +184,10 @@ pub enum Outcome {
     Lease(LeaseId),
     /// A partition changed.
     Partition(PartitionId),
+    /// Money moved, in the transfer of this number.
+    Transfer(u64),
+    /// A dispute was opened or resolved.
+    Dispute(DisputeId),
 }
 
 /// What a sync is answered with.

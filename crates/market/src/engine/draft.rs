@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 use sublet_model::identity::SecretKey;
 use sublet_model::ids::{HostId, LeaseId};
-use sublet_model::lease::{LeaseEvent, LeaseState, Step};
+use sublet_model::lease::{EndReason, LeaseEvent, LeaseState, Step};
 use sublet_model::units::Timestamp;
 use sublet_wire::problem::Kind;
 
@@ -104,6 +104,9 @@ impl<'a> Draft<'a> {
             LeaseState::Granted { .. } => {}
         }
         self.put(Change::LeaseMoved { lease: id, state: next, timeline, detail: lease.detail.clone() });
+        if next.reason() == Some(EndReason::OutOfFunds) && lease.state.reason().is_none() {
+            super::money::ended(self, &lease);
+        }
         Ok(true)
     }
 

@@ -3,6 +3,7 @@
 use super::change::Change;
 use super::command::{Actor, Command, Outcome, Refusal};
 use super::draft::Draft;
+use super::money;
 use sublet_model::ids::LeaseId;
 use sublet_model::lease::{EndReason, LeaseEvent};
 use sublet_model::units::{Micros, Seconds};
@@ -54,10 +55,20 @@ fn extend(draft: &mut Draft<'_>, actor: &Actor, id: LeaseId, by: Seconds) -> Res
         return Err(Refusal::conflict(format!("the offer closes at {until}, before {term} are over"))
             .advise(format!("lengthen by {} at most", (by - ends_at.since(until)).max(Seconds::ZERO))));
     }
-    if terms.prices.total(terms.resources, term) == Micros(i64::MAX) {
+    let total = terms.prices.total(terms.resources, term);
+    if total == Micros(i64::MAX) {
         return Err(Refusal::invalid("price times term is more than can be counted"));
     }
-    let paid = lease.paid_seconds + by;
+    if let Some(most) = lease.budget.most.filter(|most| total > *most) {
+        return Err(Refusal::conflict(format!("{term} in all would cost {total}, and at most {most} was to be spent"))
+            .advise("lengthen it by less, or rent another"));
+    }
+    // What is used is paid for chunk by chunk; what is free, or from before there were holds, as a whole.
+    let is_free = total == Micros::ZERO || terms.granted_at < draft.settings().ledger_since;
+    let paid = if is_free { lease.paid_seconds + by } else { lease.paid_seconds };
     draft.put(Change::LeaseExtended { lease: id, term_seconds: term, paid_seconds: paid });
+    if let Some(longer) = draft.lease(id).cloned() {
+        money::fund(draft, &longer)?;
+    }
     Ok(Outcome::Lease(id))
 }

@@ -14,6 +14,8 @@ mod grant;
 
 /// The longest that a one-shot lease may outlive its client.
 const LONGEST_AFTERLIFE: Seconds = Seconds(86_400);
+/// The longest outage that is paid for ahead.
+const LONGEST_ALLOWANCE: Seconds = Seconds(7 * 86_400);
 /// The most slot-holding leases of one account.
 const MOST_LEASES: usize = 10_000;
 /// The most partitions that one request may ask for.
@@ -21,14 +23,15 @@ pub(crate) const MOST_AT_ONCE: usize = 64;
 
 /// Grants what was asked for, or says why not.
 pub(super) fn decide(draft: &mut Draft<'_>, rent: &Rent) -> Result<Outcome, Refusal> {
-    let (_, assumed) = all(draft, rent)?;
+    let (_, assumed) = all(draft, rent, true)?;
     let (first, others) = rent.ids.split_first().ok_or_else(none_asked)?;
     Ok(Outcome::Granted { lease: *first, others: others.to_vec(), assumed })
 }
 
 /// Grants what was asked for, and tells what that is. The draft is to be abandoned.
 pub(super) fn preview(draft: &mut Draft<'_>, rent: &Rent) -> Result<Preview, Refusal> {
-    let (grants, assumed) = all(draft, rent)?;
+    // What it would cost is worth knowing before there is money for it.
+    let (grants, assumed) = all(draft, rent, false)?;
     Ok(Preview { grants, assumed })
 }
 
@@ -36,13 +39,13 @@ fn none_asked() -> Refusal {
     Refusal::invalid("ask for one partition at least")
 }
 
-fn all(draft: &mut Draft<'_>, rent: &Rent) -> Result<(Vec<Foreseen>, Vec<Assumed>), Refusal> {
+fn all(draft: &mut Draft<'_>, rent: &Rent, pay: bool) -> Result<(Vec<Foreseen>, Vec<Assumed>), Refusal> {
     let (needs, assumed) = check(draft, rent)?;
     let mut grants = Vec::new();
     for id in &rent.ids {
         let name = name_of(draft, rent, *id, grants.len() + 1)?;
         // Each one that is granted leaves less for the next: only trying tells how many fit.
-        let granted = grant::one(draft, rent, *id, &name, &needs);
+        let granted = grant::one(draft, rent, *id, &name, &needs, pay);
         let mut foreseen = granted.map_err(|refusal| of_several(refusal, grants.len(), rent.ids.len()))?;
         foreseen.name = rent.name.is_some().then_some(name);
         grants.push(foreseen);
@@ -59,6 +62,9 @@ fn check(draft: &Draft<'_>, rent: &Rent) -> Result<(Resolved, Vec<Assumed>), Ref
     check_ssh_key(&rent.ssh_public_key)?;
     if !(Seconds::ZERO..=LONGEST_AFTERLIFE).contains(&rent.release_after_disconnect) {
         return Err(Refusal::invalid("a one-shot lease outlives its client by a day at most"));
+    }
+    if !(Seconds::ZERO..=LONGEST_ALLOWANCE).contains(&rent.outage_allowance) {
+        return Err(Refusal::invalid("outage_allowance: from nothing to a week"));
     }
     if !(1..=MOST_AT_ONCE).contains(&rent.ids.len()) {
         return Err(Refusal::invalid(format!("one request is for 1 to {MOST_AT_ONCE} partitions")));

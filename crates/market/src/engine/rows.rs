@@ -18,6 +18,10 @@ use sublet_model::resources::Resources;
 use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::api::Timeline;
 
+mod money;
+
+pub use money::{AlertKind, AlertRow, Budget, CreditRow, DisputeRow, Purse, Resolved, Settings};
+
 /// Holds money, and owns hosts, offers and leases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
@@ -29,6 +33,9 @@ pub struct Account {
     pub suspended: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// How it pays.
+    #[serde(default = "Purse::on_account")]
+    pub purse: Purse,
 }
 
 /// A person, or a program, acting for an account.
@@ -267,6 +274,9 @@ pub struct Lease {
     pub detail: Option<String>,
     /// The end of its chain of receipts.
     pub chain: Option<ChainEnd>,
+    /// What it may cost.
+    #[serde(default)]
+    pub budget: Budget,
 }
 
 impl Lease {
@@ -281,7 +291,8 @@ impl Lease {
             granted_at: self.terms().granted_at,
             ready_at: self.timeline.ready_at,
             stopped_at: self.timeline.stopped_at.unwrap_or(now),
-            term_seconds: self.term_seconds,
+            // Nothing is used beyond what is paid for, so nothing is billed there.
+            term_seconds: self.term_seconds.min(self.paid_seconds),
         }
     }
 

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use sublet_model::book::Book;
 use sublet_model::identity::{PublicKey, Sha256Digest};
-use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
+use sublet_model::ids::{AccountId, DisputeId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
+use sublet_model::ledger::Ledger;
 use sublet_model::partition::alter::{self, Slot};
 use sublet_model::resources::Resources;
 use sublet_model::units::{Seconds, Timestamp};
@@ -18,10 +19,12 @@ mod apply;
 mod heard;
 mod index;
 mod listed;
+mod money;
 
 pub use apply::Undo;
 use heard::Heard;
 use index::Index;
+pub use money::{FORK, Reference, Referred, referred};
 
 /// The rows, as the database has them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,6 +40,15 @@ pub struct Tables {
     pub images: BTreeMap<Sha256Digest, Image>,
     pub leases: BTreeMap<LeaseId, Arc<Lease>>,
     pub charges: BTreeMap<LeaseId, ChargeRow>,
+    /// What the tables `transfers` and `postings` come to.
+    pub ledger: Ledger,
+    pub credits: BTreeMap<(LeaseId, u64), CreditRow>,
+    pub disputes: BTreeMap<DisputeId, DisputeRow>,
+    pub alerts: BTreeMap<u64, AlertRow>,
+    /// Deposits and refunds, by what proves them outside.
+    pub references: BTreeMap<Reference, Referred>,
+    /// Rows of the table `meta`.
+    pub settings: Settings,
 }
 
 /// The market.

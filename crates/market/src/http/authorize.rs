@@ -47,6 +47,12 @@ pub enum Action {
     SeeSpending,
     /// See what an account earns.
     SeeEarnings,
+    /// See what an account has, what it was told, and where its money went.
+    SeeBalance,
+    /// Say that a charge is wrong.
+    Dispute,
+    /// See the disputes about a lease, and its story.
+    SeeDispute,
     /// See a host and how it is divided.
     SeeHost,
     /// Suspend a host, let it open a session anew, alter a partition.
@@ -57,7 +63,7 @@ pub enum Action {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::RunMarket,
         Self::SeeAudit,
         Self::Browse,
@@ -70,6 +76,9 @@ impl Action {
         Self::SeeReceipts,
         Self::SeeSpending,
         Self::SeeEarnings,
+        Self::SeeBalance,
+        Self::Dispute,
+        Self::SeeDispute,
         Self::SeeHost,
         Self::ManageHost,
         Self::SeePartition,
@@ -95,6 +104,13 @@ impl Action {
             ],
             Self::SeeSpending => &[(Side::Client, &[Client, Billing, Auditor])],
             Self::SeeEarnings => &[(Side::Lender, &[Lender, Billing, Auditor])],
+            Self::SeeBalance => &[(Side::Market, &[Operator]), (Side::Client, &[Client, Lender, Billing, Auditor])],
+            Self::Dispute => &[(Side::Client, &[Client])],
+            Self::SeeDispute => &[
+                (Side::Market, &[Operator]),
+                (Side::Client, &[Client, Billing, Auditor]),
+                (Side::Lender, &[Lender, Billing, Auditor]),
+            ],
             Self::SeeHost => &[(Side::Market, &[Operator]), (Side::Lender, &[Lender, Billing, Auditor])],
             Self::ManageHost => &[(Side::Market, &[Operator]), (Side::Lender, &[Lender])],
             Self::SeePartition => &[

@@ -13,7 +13,7 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 /// POSTs that must carry an idempotency key.
-pub const NEEDS_KEY: [&str; 7] = [
+pub const NEEDS_KEY: [&str; 10] = [
     "/v1/accounts",
     "/v1/members",
     "/v1/tokens",
@@ -21,9 +21,13 @@ pub const NEEDS_KEY: [&str; 7] = [
     "/v1/images",
     "/v1/leases",
     "/v1/leases/{lease}/extend",
+    "/v1/accounts/{account}/deposits",
+    "/v1/accounts/{account}/refunds",
+    "/v1/disputes",
 ];
 /// POSTs that may.
-const TAKES_KEY: [&str; 2] = ["/v1/leases/{lease}/release", "/v1/hosts/{host}/reset-session"];
+const TAKES_KEY: [&str; 3] =
+    ["/v1/leases/{lease}/release", "/v1/hosts/{host}/reset-session", "/v1/disputes/{dispute}/resolve"];
 
 /// What stands before the paths.
 pub fn head() -> OpenApi {

@@ -76,6 +76,7 @@ fn wanted(asked: &Asked<RentRequest>) -> Result<Rent, Fault> {
         one_shot: body.one_shot,
         release_after_disconnect: body.release_after_disconnect.unwrap_or(USUAL_AFTERLIFE),
         wait: body.wait_seconds,
+        outage_allowance: body.outage_allowance_seconds.unwrap_or(Seconds::ZERO),
     })
 }
 

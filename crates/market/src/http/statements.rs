@@ -36,9 +36,14 @@ const MOST_LEASES: usize = 10_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct StatementQuery {
-    /// `client` (what the account pays) or `lender` (what it earns); `client` if absent.
+    /// `client` (what the account pays), `lender` (what it earns) or `operator` (what the market keeps,
+    /// of all leases); `client` if absent.
     #[param(inline)]
     side: Option<Side>,
+    /// Only leases settled from here on, in microseconds since 1970.
+    from: Option<i64>,
+    /// Only leases settled before here.
+    until: Option<i64>,
 }
 
 /// The account's statement, newest lease first; running leases with what they come to so far.
@@ -52,14 +57,19 @@ async fn show(
     Where(query): Where<StatementQuery>,
 ) -> Result<Json<Statement>, Fault> {
     let side = query.side.unwrap_or(Side::Client);
-    let action = match side {
-        Side::Client => Action::SeeSpending,
-        Side::Lender => Action::SeeEarnings,
-    };
     let account = caller.actor.account;
-    decide(&caller.actor, action, Object::of(account))?;
+    let (action, object) = match side {
+        Side::Client => (Action::SeeSpending, Object::of(account)),
+        Side::Lender => (Action::SeeEarnings, Object::of(account)),
+        Side::Operator => (Action::RunMarket, Object::MARKET),
+    };
+    decide(&caller.actor, action, object)?;
     let now = app.now();
-    Ok(Json(app.read(|state| statement::statement(state, account, side, &app.currency, now))))
+    let between = match (query.from, query.until) {
+        (None, None) => None,
+        (from, until) => Some((Timestamp(from.unwrap_or(0)), Timestamp(until.unwrap_or(i64::MAX)))),
+    };
+    Ok(Json(app.read(|state| statement::statement(state, account, side, &app.currency, now, between))))
 }
 
 /// What a document is about.
@@ -130,13 +140,14 @@ fn document(records: &Reader, found: Export, key: &SecretKey) -> Result<String, 
         }
     };
     let mut writer = Writer::new(found.head).map_err(unwritten)?;
-    for (lease, charge) in found.leases {
+    for told in found.leases {
+        let (lease, charge) = (Arc::clone(&told.lease), told.charge.clone());
         let receipts = records.receipts(lease.id).map_err(|error| {
             tracing::error!(%error, lease = %lease.id, "failed to read the receipts of a lease");
             Fault::new(Kind::Unavailable, "the records can't be read now").advise("try again in a moment")
         })?;
         let receipts = receipts.into_iter().map(|row| (row.received_at, row.receipt)).collect();
-        let written = writer.lease(export::life(&lease, &charge, receipts)).map_err(unwritten)?;
+        let written = writer.lease(export::life(told, receipts)).map_err(unwritten)?;
         if written.total != charge.charge.total {
             // The bill was another one: by another rule, or by somebody's hand.
             tracing::error!(lease = %lease.id, billed = %charge.charge.total, follows = %written.total, "a charge does not follow");

@@ -5,4 +5,5 @@ pub mod export;
 pub mod host;
 pub mod image;
 pub mod lease;
+pub mod money;
 pub mod statement;

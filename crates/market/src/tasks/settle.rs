@@ -3,6 +3,7 @@
 
 use crate::engine::change::Change;
 use crate::engine::draft::Draft;
+use crate::engine::money;
 use crate::engine::rows::{ChargeRow, Lease};
 use sublet_model::billing;
 use sublet_model::lease::LeaseState;
@@ -43,12 +44,17 @@ pub(crate) fn due_at(lease: &Lease) -> Option<Timestamp> {
 fn settle(draft: &mut Draft<'_>, lease: &Lease) {
     let receipted = lease.chain.as_ref().map(|end| end.seconds);
     let charge = billing::settle(lease.terms(), receipted, lease.observation(draft.now));
-    draft.put(Change::Charge(ChargeRow {
+    let row = ChargeRow {
         lease: lease.id,
         client: lease.account,
         lender: lease.terms().lender,
         charge,
         receipt_seq: lease.chain.as_ref().map_or(0, |end| end.seq),
         settled_at: draft.now,
-    }));
+    };
+    draft.put(Change::Charge(row.clone()));
+    if let Err(error) = money::settle(draft, lease, &row) {
+        // The books say what can be posted, and were asked before: the audit finds it.
+        tracing::error!(lease = %lease.id, %error, "a charge is not posted");
+    }
 }

@@ -12,10 +12,10 @@ use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
 use sublet_model::ids::{AccountId, MemberId};
 use sublet_model::image::{Blob, Boot, ImageManifest};
 use sublet_model::requirements::Requirements;
-use sublet_model::units::{MiB, Millicores, Seconds};
+use sublet_model::units::{MiB, Micros, Millicores, Seconds};
 use sublet_wire::api::{
-    AccountView, Granted, ImageView, MemberView, NewAccount, NewImage, NewJoinToken, NewMember, NewToken, RentRequest,
-    TokenSecret,
+    AccountView, Granted, ImageView, MemberView, NewAccount, NewImage, NewJoinToken, NewMember, NewMovement, NewToken,
+    RentRequest, TokenSecret, TransferView,
 };
 use sublet_wire::client::Client;
 use sublet_wire::problem::Problem;
@@ -124,7 +124,16 @@ impl World {
     pub async fn person(&self, name: &str, roles: &[Role]) -> Person {
         let account: AccountView =
             self.operator.client.post("/v1/accounts", &NewAccount { name: name.into() }).await.unwrap();
+        if roles.contains(&Role::Client) {
+            self.deposit(account.id, 1_000_000_000).await;
+        }
         self.member(account.id, "only", roles).await
+    }
+
+    /// The operator takes so many micros in for an account.
+    pub async fn deposit(&self, account: AccountId, micros: i64) -> TransferView {
+        let body = NewMovement { micros: Micros(micros), reference: unique() };
+        self.operator.client.post(&format!("/v1/accounts/{account}/deposits"), &body).await.unwrap()
     }
 
     pub async fn member(&self, account: AccountId, name: &str, roles: &[Role]) -> Person {
@@ -224,6 +233,7 @@ pub fn rent_request(name: Option<&str>) -> RentRequest {
         one_shot: false,
         release_after_disconnect: None,
         wait_seconds: None,
+        outage_allowance_seconds: None,
         dry_run: false,
     }
 }

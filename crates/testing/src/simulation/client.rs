@@ -172,6 +172,7 @@ impl Client {
                     one_shot: *one_shot,
                     release_after_disconnect: Seconds(15),
                     wait: *wait,
+                    outage_allowance: Seconds::ZERO,
                 };
                 (Command::Rent(Box::new(rent)), ids, None)
             }

@@ -11,7 +11,7 @@ use super::world::{Event, HURRY, World, is_silent};
 use sublet_host::store::{Identity, Store};
 use sublet_market::engine::change::Change;
 use sublet_market::engine::command::{Actor, Command};
-use sublet_market::engine::rows::{Account, Member};
+use sublet_market::engine::rows::{Account, Member, Purse};
 use sublet_model::account::Role;
 use sublet_model::billing::PriceList;
 use sublet_model::host::{Inventory, Tier};
@@ -85,8 +85,9 @@ fn people() -> Vec<Change> {
     let of = |n: u128| {
         let (account, member): (AccountId, MemberId) = (id(n), id(n));
         let name = format!("person-{n}");
+        let purse = Purse::on_account();
         [
-            Change::Account(Account { id: account, name: name.clone(), suspended: false, created_at }),
+            Change::Account(Account { id: account, name: name.clone(), suspended: false, created_at, purse }),
             Change::Member(Member { id: member, account, name, roles: roles(n), created_at }),
         ]
     };

@@ -34,6 +34,10 @@ pub struct RentRequest {
     /// `Standing`, repeat the request with the same idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<Seconds>,
+    /// For how long the market may be out of reach without the lease ending: so much more is held
+    /// ahead, beyond a quarter of an hour; at most a week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage_allowance_seconds: Option<Seconds>,
     /// Only say what would be granted: the answer is a `WouldGrant`, and nothing is taken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -207,6 +211,13 @@ pub struct LeaseView {
     pub hourly: MicrosPerHour,
     /// The longest it may run, counted from ready.
     pub term: Seconds,
+    /// For how much of that money is held: it stops there unless more can be held.
+    pub paid: Seconds,
+    /// What was held for it so far; none where it is free.
+    pub held: Option<Micros>,
+    /// Money ends before the term does: what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub funds_warning: Option<String>,
     /// Metered so far, as last heard.
     pub seconds: Seconds,
     /// What that comes to.

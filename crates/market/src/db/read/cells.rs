@@ -123,14 +123,26 @@ pub(in crate::db) fn all<T>(
     sql: &str,
     read: impl Fn(&Cells<'_>) -> Result<T, DbError>,
 ) -> Result<Vec<T>, DbError> {
+    let mut found = Vec::new();
+    each(db, table, sql, read, |row| found.push(row))?;
+    Ok(found)
+}
+
+/// One row after the other, for tables that need not be held whole.
+pub(in crate::db) fn each<T>(
+    db: &Connection,
+    table: &'static str,
+    sql: &str,
+    read: impl Fn(&Cells<'_>) -> Result<T, DbError>,
+    mut take: impl FnMut(T),
+) -> Result<(), DbError> {
     let what = &format!("read the table {table}");
     let mut statement = db.prepare(sql).attempt(what)?;
     let mut rows = statement.query([]).attempt(what)?;
-    let mut found = Vec::new();
     let columns = Columns::default();
     while let Some(row) = rows.next().attempt(what)? {
         columns.next.set(0);
-        found.push(read(&Cells { row, columns: &columns, table })?);
+        take(read(&Cells { row, columns: &columns, table })?);
     }
-    Ok(found)
+    Ok(())
 }

@@ -2,24 +2,43 @@
 
 use super::*;
 use crate::db::create::describe;
-use crate::db::{sqlite, write};
+use crate::db::sqlite;
 
 const SCHEMA_1: &str = include_str!("schema-1.sql");
 
-/// The busy market as the first version would have written it.
+/// The busy market as the first version would have written it: its rows, with the columns of then.
 fn old_market() -> (World, tempfile::TempDir) {
     let (world, _) = busy_market();
-    let mut statement = world.db.connection().prepare("select change from events order by seq").unwrap();
-    let texts = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    let changes: Vec<Change> = texts.map(|text| serde_json::from_str(&text.unwrap()).unwrap()).collect();
-    drop(statement);
     let dir = tempfile::tempdir().unwrap();
     let old = Connection::open(dir.path().join(FILE)).unwrap();
-    old.execute_batch(SCHEMA_1).unwrap();
-    describe(&old, Timestamp(1), "EUR").unwrap();
+    let (tables, triggers) = SCHEMA_1.split_at(SCHEMA_1.find("\ncreate trigger").unwrap());
+    old.execute_batch(tables).unwrap();
+    describe(&old, Timestamp(2), "EUR").unwrap();
     old.execute("update meta set value = '1' where name = 'schema'", []).unwrap();
-    write::changes(&old, Timestamp(2), &changes.iter().collect::<Vec<_>>()).unwrap();
+    old.execute("delete from meta where name in ('fee_permille', 'ledger_since')", []).unwrap();
+    old.execute_batch("pragma foreign_keys = off").unwrap();
+    for table in names(&old, "select name from sqlite_schema where type = 'table' and name <> 'meta'") {
+        let columns = names(&old, &format!("select name from pragma_table_info('{table}')"));
+        copy(world.db.connection(), &old, &table, &columns);
+    }
+    old.execute_batch(triggers).unwrap();
     (world, dir)
+}
+
+fn names(db: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = db.prepare(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+fn copy(from: &Connection, to: &Connection, table: &str, columns: &[String]) {
+    let places: Vec<String> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
+    let mut insert = to.prepare(&format!("insert into {table} values ({})", places.join(", "))).unwrap();
+    let mut rows = from.prepare(&format!("select {} from {table}", columns.join(", "))).unwrap();
+    let mut rows = rows.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let cells: Vec<rusqlite::types::Value> = (0..columns.len()).map(|at| row.get(at).unwrap()).collect();
+        insert.execute(rusqlite::params_from_iter(cells)).unwrap();
+    }
 }
 
 /// What there is, without explanations and without how it is laid out.
@@ -38,9 +57,15 @@ fn objects(db: &Connection) -> Vec<(String, String, String)> {
 fn an_older_database_is_brought_up_to_this_schema() {
     let (mut world, dir) = old_market();
     let mut db = Sqlite::open(dir.path()).unwrap();
-    assert_eq!(db.load().unwrap(), world.db.load().unwrap(), "the same market");
+    let mut today = world.db.load().unwrap();
+    // Nothing was held then, and nothing is posted for it now.
+    today.ledger = Default::default();
+    let (held, none) = (today.settings, db.load().unwrap().settings);
+    assert!(held.ledger_since < none.ledger_since, "leases of before are known");
+    today.settings = none;
+    assert_eq!(db.load().unwrap(), today, "the same market");
     assert_eq!(objects(db.connection()), objects(world.db.connection()), "the same schema");
-    assert_eq!(db.market_time().unwrap(), Timestamp(2));
+    assert_eq!(db.market_time().unwrap(), world.db.market_time().unwrap());
     assert_eq!(db.count(&format!("select count(*) from meta where name = 'schema' and value = {}", sqlite::SCHEMA)), 1);
     let refused = db.connection().execute("delete from accounts", []).unwrap_err().to_string();
     assert!(refused.contains("FOREIGN KEY"), "what refers to rows is looked at again: {refused}");

@@ -15,7 +15,10 @@ const MOVED_TO_ITS_END: &str =
 pub(super) fn of_lease(db: &Connection, change: &Change) -> Done {
     use Change as C;
     match change {
-        C::Lease(lease) => lease_row(db, lease),
+        C::Lease(lease) => {
+            lease_row(db, lease)?;
+            super::money::budget(db, lease.id, lease.budget)
+        }
         C::LeaseMoved { lease, state, timeline, detail } => {
             let (reason, silent_since) = marks(*state);
             let (lease, word) = (text(lease), state.word());

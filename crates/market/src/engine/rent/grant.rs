@@ -5,7 +5,8 @@ use crate::engine::change::Change;
 use crate::engine::command::{Actor, Altered, Foreseen, Refusal, Rent};
 use crate::engine::draft::Draft;
 use crate::engine::listing;
-use crate::engine::rows::{Agreed, Host, Image, Lease};
+use crate::engine::money;
+use crate::engine::rows::{Agreed, Budget, Host, Image, Lease};
 use std::sync::Arc;
 use sublet_model::billing::Terms;
 use sublet_model::book::{Match, Search, Unfit};
@@ -25,6 +26,7 @@ pub(super) fn one(
     id: LeaseId,
     name: &str,
     needs: &Resolved,
+    pay: bool,
 ) -> Result<Foreseen, Refusal> {
     draft.relist();
     let (found, image) = best(draft, &rent.actor, needs)?;
@@ -35,7 +37,8 @@ pub(super) fn one(
     let terms = terms(draft, &rent.actor, id, &partition, &host, (image.digest, found.until))?;
     let signed = Signed::sign(&terms, &draft.keys.market)
         .map_err(|e| Refusal::new(Kind::Internal, format!("signing the terms: {e}")))?;
-    draft.put(Change::Lease(Arc::new(Lease {
+    let budget = Budget { most: needs.asked.total_at_most, outage_allowance: rent.outage_allowance };
+    let lease = Lease {
         id,
         name: name.into(),
         account: rent.actor.account,
@@ -48,14 +51,21 @@ pub(super) fn one(
         agreed: Arc::new(Agreed { terms: terms.clone(), signed }),
         image: image.manifest.reference(),
         term_seconds: needs.term,
-        // Holds of money come with the ledger: until then the whole term counts as paid.
         paid_seconds: needs.term,
         one_shot: rent.one_shot,
         release_after_disconnect: rent.release_after_disconnect,
         ssh_public_key: rent.ssh_public_key.clone(),
         detail: None,
         chain: None,
-    })));
+        budget,
+    };
+    // The row says how far it is paid, and the hold names the row: what both say is decided first.
+    let paid_seconds = if pay { money::first_hold(draft, &lease)? } else { (needs.term, Micros::ZERO) };
+    let (paid_seconds, held) = paid_seconds;
+    draft.put(Change::Lease(Arc::new(Lease { paid_seconds, ..lease })));
+    if pay {
+        money::hold(draft, id, terms.client, held)?;
+    }
     Ok(Foreseen { name: None, terms, term: needs.term, altered })
 }
 
@@ -142,7 +152,6 @@ fn terms(
         image,
         granted_at: draft.now,
         until,
-        // There is no ledger yet that it could be posted to.
-        fee_permille: 0,
+        fee_permille: draft.settings().fee_permille,
     })
 }

@@ -29,6 +29,7 @@ pub(super) enum Before {
     Image(Sha256Digest, Option<Image>),
     Lease(LeaseId, Option<Arc<Lease>>),
     Charge(LeaseId, Option<ChargeRow>),
+    Money(Box<super::money::Before>),
     Live(HostId, Option<HostLive>),
     Started(Timestamp),
 }
@@ -70,6 +71,13 @@ impl State {
                 self.touch(row.lease);
                 Before::Charge(row.lease, self.put_charge(row.lease, Some(row.clone())))
             }
+            C::Transfer { .. }
+            | C::Credit(..)
+            | C::Dispute(..)
+            | C::DisputeResolved { .. }
+            | C::Alert(..)
+            | C::Purse { .. }
+            | C::Fee { .. } => self.apply_to_money(change),
             C::Done { .. } | C::DonePruned { .. } | C::Audit { .. } => Before::Same,
             C::Started { at } => {
                 self.view_clock = self.view_clock.max(at.0.max(0).unsigned_abs());
@@ -128,6 +136,10 @@ impl State {
             Before::Image(digest, row) => Before::Image(digest, self.put_image(digest, row)),
             Before::Lease(id, row) => Before::Lease(id, self.put_lease(id, row)),
             Before::Charge(id, row) => Before::Charge(id, self.put_charge(id, row)),
+            Before::Money(before) => {
+                self.put_back(*before);
+                Before::Same
+            }
             Before::Live(id, live) => Before::Live(id, self.put_live(id, live)),
             Before::Started(at) => Before::Started(std::mem::replace(&mut self.started_at, at)),
         }
@@ -245,13 +257,13 @@ impl State {
     }
 
     /// A view of this lease shows something else from now on.
-    fn touch(&mut self, lease: LeaseId) {
+    pub(super) fn touch(&mut self, lease: LeaseId) {
         self.view_clock += 1;
         self.views.insert(lease, self.view_clock);
     }
 }
 
-fn put<K: Ord, V>(table: &mut std::collections::BTreeMap<K, V>, key: K, row: Option<V>) -> Option<V> {
+pub(super) fn put<K: Ord, V>(table: &mut std::collections::BTreeMap<K, V>, key: K, row: Option<V>) -> Option<V> {
     match row {
         Some(row) => table.insert(key, row),
         None => table.remove(&key),
@@ -273,7 +285,7 @@ macro_rules! indexed {
                 put(&mut self.tables.$table, key, row)
             }
 
-            fn $edit(&mut self, key: $key, edit: impl FnOnce(&mut $row)) -> Before {
+            pub(super) fn $edit(&mut self, key: $key, edit: impl FnOnce(&mut $row)) -> Before {
                 let Some(mut row) = self.tables.$table.get(&key).cloned() else { return Before::Same };
                 edit(&mut row);
                 Before::$before(key, self.$put(key, Some(row)))
@@ -322,6 +334,12 @@ impl State {
             (Some(_), Some(of)) => self.index.settle(of),
             (None, Some(of)) => self.index.unsettle(of),
             (_, None) => {}
+        }
+        if let Some(old) = self.tables.charges.get(&lease) {
+            self.index.remove_spent(old);
+        }
+        if let Some(new) = &row {
+            self.index.add_spent(new);
         }
         put(&mut self.tables.charges, lease, row)
     }

@@ -5,9 +5,9 @@ use crate::engine::rows::*;
 use crate::tasks;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sublet_model::identity::{PublicKey, Sha256Digest};
-use sublet_model::ids::{AccountId, HostId, LeaseId, OfferId, PartitionId, TokenId};
+use sublet_model::ids::{AccountId, DisputeId, HostId, LeaseId, OfferId, PartitionId, TokenId};
 use sublet_model::lease::{EndReason, LeaseState};
-use sublet_model::units::Timestamp;
+use sublet_model::units::{Seconds, Timestamp};
 
 /// How many of its last leases a host is judged by.
 const JUDGED: usize = 100;
@@ -41,6 +41,13 @@ pub(super) struct Index {
     pub settling: BTreeSet<(Timestamp, LeaseId)>,
     /// Leases that end by the market's own clock, by when at the earliest.
     pub ending: BTreeSet<(Timestamp, LeaseId)>,
+    /// Leases for which more may have to be held, by when at the earliest.
+    pub funding: BTreeSet<(Timestamp, LeaseId)>,
+    /// What was charged to an account in a month.
+    pub spent: HashMap<(AccountId, i32), i128>,
+    /// What the clients of leases were told, and how far each was paid then.
+    pub told: BTreeSet<(LeaseId, AlertKind, Seconds)>,
+    pub open_disputes: BTreeSet<DisputeId>,
     /// Partitions whose owner wants them back.
     pub taken_back: BTreeSet<PartitionId>,
     /// Leases that ended by a host's own fault. Most hosts have none.
@@ -71,6 +78,10 @@ impl Index {
         for lease in tables.leases.values() {
             index.add_lease(lease, tables.charges.contains_key(&lease.id));
         }
+        tables.charges.values().for_each(|row| index.add_spent(row));
+        tables.alerts.values().for_each(|row| index.add_alert(row));
+        let open = tables.disputes.values().filter(|row| row.resolved.is_none());
+        index.open_disputes = open.map(|row| row.id).collect();
         let hosts: Vec<HostId> = index.faults.keys().copied().collect();
         hosts.into_iter().for_each(|host| index.judge(host, tables));
         index
@@ -158,6 +169,7 @@ impl Index {
             self.unsettle(row);
         }
         self.ending.extend(tasks::earliest_end(row).map(|at| (at, row.id)));
+        self.funding.extend(tasks::funding_due(row).map(|at| (at, row.id)));
     }
 
     pub fn remove_lease(&mut self, row: &Lease) {
@@ -178,6 +190,35 @@ impl Index {
         self.settle(row);
         if let Some(at) = tasks::earliest_end(row) {
             self.ending.remove(&(at, row.id));
+        }
+        if let Some(at) = tasks::funding_due(row) {
+            self.funding.remove(&(at, row.id));
+        }
+    }
+
+    pub fn add_spent(&mut self, row: &ChargeRow) {
+        let month = (row.client, row.settled_at.month());
+        if row.charge.total.0 != 0 {
+            *self.spent.entry(month).or_default() += i128::from(row.charge.total.0);
+        }
+    }
+
+    pub fn remove_spent(&mut self, row: &ChargeRow) {
+        let month = (row.client, row.settled_at.month());
+        let left = self.spent.get(&month).copied().unwrap_or(0) - i128::from(row.charge.total.0);
+        match left {
+            0 => drop(self.spent.remove(&month)),
+            left => drop(self.spent.insert(month, left)),
+        }
+    }
+
+    pub fn add_alert(&mut self, row: &AlertRow) {
+        self.told.extend(row.lease.map(|lease| (lease, row.kind, row.paid)));
+    }
+
+    pub fn remove_alert(&mut self, row: &AlertRow) {
+        if let Some(lease) = row.lease {
+            self.told.remove(&(lease, row.kind, row.paid));
         }
     }
 

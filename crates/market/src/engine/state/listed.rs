@@ -74,6 +74,7 @@ impl State {
             | Before::JoinToken(..)
             | Before::Image(..)
             | Before::Charge(..)
+            | Before::Money(..)
             | Before::Started(..) => {}
         }
     }

@@ -5,7 +5,7 @@ use crate::engine::change::Change;
 use crate::engine::command::{Command, Idempotency, Outcome, Refusal, Reply};
 use crate::engine::commit::{CommitError, Recalled};
 use crate::engine::draft::Draft;
-use crate::engine::{account, alter, host, image, lease, rent, sync};
+use crate::engine::{account, alter, host, image, lease, money, rent, sync};
 use crate::tasks;
 use sublet_model::ids::MemberId;
 use sublet_model::units::{Seconds, Timestamp};
@@ -136,7 +136,10 @@ fn remember(draft: &mut Draft<'_>, once: Option<&Idempotency>, reply: &Reply) {
     if let (Some(asked), Reply::Outcome(outcome)) = (once, reply) {
         let Idempotency { member, key, body } = asked.clone();
         // What may move money is kept for ever.
-        let forever = matches!(outcome, Outcome::Granted { .. } | Outcome::Lease(_));
+        let forever = matches!(
+            outcome,
+            Outcome::Granted { .. } | Outcome::Lease(_) | Outcome::Transfer(_) | Outcome::Dispute(_)
+        );
         let (outcome, at) = (outcome.clone(), draft.now);
         draft.put(Change::Done { member, key, body, outcome, forever, at });
     }
@@ -162,6 +165,10 @@ fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<Reply, Refusal> {
         C::Rent(rent) => rent::decide(draft, rent)?,
         C::Preview(rent) => return rent::preview(draft, rent).map(|p| Reply::Preview(Box::new(p))),
         C::Release { .. } | C::Extend { .. } => lease::decide(draft, command)?,
+        C::Deposit { .. } | C::Refund { .. } | C::SetPurse { .. } | C::SetFee { .. } => {
+            money::accounts::decide(draft, command)?
+        }
+        C::OpenDispute { .. } | C::ResolveDispute { .. } => money::disputes::decide(draft, command)?,
         C::Alter { actor, partition, resources } => alter::decide(draft, actor, *partition, *resources)?,
         C::Tick => {
             tasks::run(draft)?;

@@ -2,6 +2,7 @@
 
 use super::Intake;
 use crate::engine::change::Change;
+use crate::engine::money::disputes;
 use std::collections::BTreeMap;
 use sublet_model::identity::{Sha256Digest, Signed};
 use sublet_model::ids::LeaseId;
@@ -73,6 +74,7 @@ impl Intake<'_, '_> {
         let warning = format!("receipt {} of lease {lease}: {error}", receipt.seq);
         if matches!(error, ReceiptError::Fork) {
             // Two receipts for one place: somebody rewrites the past. Nothing new until it is explained.
+            disputes::open_for_fork(self.draft, lease, &warning);
             self.flag("receipt.fork", lease, warning);
             if self.draft.host(host).is_some_and(|h| !h.suspended) {
                 self.draft.put(Change::HostSuspended { host, suspended: true });

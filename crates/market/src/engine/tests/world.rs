@@ -7,7 +7,7 @@ use crate::engine::command::{Actor, Command, Idempotency, Outcome, Refusal, Rent
 use crate::engine::commit::Commit;
 use crate::engine::draft::Keys;
 use crate::engine::plan::{self, Plan};
-use crate::engine::rows::{Account, Lease, Member};
+use crate::engine::rows::{Account, Lease, Member, Purse};
 use crate::engine::state::State;
 use crate::engine::step::{Engine, Request};
 use std::collections::BTreeMap;
@@ -145,7 +145,6 @@ impl Agent {
             phase,
             seconds: Seconds(0),
             first_contact: false,
-            started: None,
             detail: None,
         };
         self.says.observed.retain(|o| o.partition != lease.partition);
@@ -213,7 +212,10 @@ pub fn first_rows() -> Vec<Change> {
     ];
     for (n, name, roles) in people {
         let (account, member): (AccountId, MemberId) = (id(n), id(n));
-        rows.push(Change::Account(Account { id: account, name: name.into(), suspended: false, created_at: START }));
+        let purse = Purse::on_account();
+        let account = Account { id: account, name: name.into(), suspended: false, created_at: START, purse };
+        rows.push(Change::Account(account.clone()));
+        let account = account.id;
         let (roles, name) = (roles.to_vec(), name.into());
         rows.push(Change::Member(Member { id: member, account, name, roles, created_at: START }));
     }
@@ -401,6 +403,7 @@ pub fn asking(actor: Actor, ids: &[LeaseId], cpu: i64) -> Rent {
         one_shot: false,
         release_after_disconnect: Seconds(120),
         wait: None,
+        outage_allowance: Seconds::ZERO,
     }
 }
 

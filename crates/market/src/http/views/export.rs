@@ -1,7 +1,7 @@
 //! A statement as a document that anyone can recompute: everything that was signed, what the
 //! market saw, and what follows from both.
 
-use crate::engine::rows::{ChargeRow, Host, Lease};
+use crate::engine::rows::{ChargeRow, CreditRow, Host, Lease};
 use crate::engine::state::State;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use sublet_model::identity::{PublicKey, Signed};
 use sublet_model::ids::{AccountId, HostId, LeaseId};
 use sublet_model::lease::EndReason;
 use sublet_model::metering::Receipt;
-use sublet_model::statement::{Head, HostKey, Life, Seen, Side};
-use sublet_model::units::Timestamp;
+use sublet_model::statement::{Credit, Head, HostKey, Life, Seen, Side};
+use sublet_model::units::{Micros, Timestamp};
 
 /// Which leases, and for whom.
 #[derive(Debug, Clone)]
@@ -37,7 +37,37 @@ pub struct Export {
     /// Its head.
     pub head: Head,
     /// Leases with their charges, by id.
-    pub leases: Vec<(Arc<Lease>, ChargeRow)>,
+    pub leases: Vec<Told>,
+}
+
+/// A settled lease, with its money.
+#[derive(Debug)]
+pub struct Told {
+    /// The lease.
+    pub lease: Arc<Lease>,
+    /// Its bill.
+    pub charge: ChargeRow,
+    /// What was held for it; none where it is free, or from before there were holds.
+    pub held: Option<Micros>,
+    /// What was given back since.
+    pub credits: Vec<Credit>,
+}
+
+fn told(state: &State, lease: Arc<Lease>, charge: ChargeRow) -> Told {
+    let credit = |row: &CreditRow| Credit {
+        lease: row.lease,
+        number: row.number,
+        at: row.at,
+        micros: row.micros,
+        borne_by: row.borne_by,
+        note: row.note.clone(),
+    };
+    Told {
+        held: state.held_for(lease.id),
+        credits: state.credits(lease.id).map(credit).collect(),
+        lease,
+        charge,
+    }
 }
 
 /// The leases of a statement, and its head; none if there are more than `most`.
@@ -64,11 +94,13 @@ pub fn export(state: &State, ask: Ask, most: usize) -> Option<Export> {
     let Ask { account, side, from, until, now, market, currency } = ask;
     let name = state.account(account).map(|a| a.name.clone()).unwrap_or_default();
     let head = Head { account, name, side, currency, from, until, made_at: now, market, hosts };
-    Some(Export { head, leases: leases.into_values().collect() })
+    let leases = leases.into_values().map(|(lease, charge)| told(state, lease, charge)).collect();
+    Some(Export { head, leases })
 }
 
 /// A lease with the receipts that its charge rests on.
-pub fn life(lease: &Lease, charge: &ChargeRow, receipts: Vec<(Timestamp, Signed<Receipt>)>) -> Life {
+pub fn life(told: Told, receipts: Vec<(Timestamp, Signed<Receipt>)>) -> Life {
+    let Told { lease, charge, held, credits } = told;
     let timeline = &lease.timeline;
     let seen = Seen {
         lease: lease.id,
@@ -83,7 +115,7 @@ pub fn life(lease: &Lease, charge: &ChargeRow, receipts: Vec<(Timestamp, Signed<
         ended_at: timeline.ended_at.filter(|at| *at <= charge.settled_at),
         term_seconds: lease.term_seconds,
         paid_seconds: lease.paid_seconds,
-        held: None,
+        held,
         reason: lease.state.reason().unwrap_or(EndReason::Operator),
         settled_at: charge.settled_at,
     };
@@ -92,6 +124,6 @@ pub fn life(lease: &Lease, charge: &ChargeRow, receipts: Vec<(Timestamp, Signed<
         terms: lease.agreed.signed.clone(),
         seen,
         receipts: receipts.into_iter().take(billed).collect(),
-        credits: Vec::new(),
+        credits,
     }
 }

@@ -1,6 +1,6 @@
 //! A lease as its client sees it.
 
-use crate::engine::rows::Lease;
+use crate::engine::rows::{AlertKind, AlertRow, Lease};
 use crate::engine::state::State;
 use sublet_model::billing::{Charge, settle};
 use sublet_model::units::Timestamp;
@@ -26,6 +26,9 @@ pub fn lease(state: &State, row: &Lease, now: Timestamp) -> LeaseView {
         image: row.image.clone(),
         hourly: terms.prices.hourly(terms.resources),
         term: row.term_seconds,
+        paid: row.paid_seconds,
+        held: state.held_for(row.id),
+        funds_warning: funds_warning(state, row),
         seconds: state.seconds_so_far(row),
         cost_so_far: charge(state, row, now).total,
         ends_at: row.ends_at(),
@@ -35,6 +38,13 @@ pub fn lease(state: &State, row: &Lease, now: Timestamp) -> LeaseView {
         terms: row.agreed.signed.clone(),
         version: state.lease_version(row.id),
     }
+}
+
+/// What the client was told about how far the lease is paid now, while that matters.
+fn funds_warning(state: &State, row: &Lease) -> Option<String> {
+    let matters = row.state.is_wanted() && state.was_told(row.id, AlertKind::FundsLow, row.paid_seconds);
+    let told = |alert: &&AlertRow| alert.lease == Some(row.id) && alert.kind == AlertKind::FundsLow;
+    state.alerts().rev().find(|alert| matters && told(alert)).map(|alert| alert.words.clone())
 }
 
 fn explanation(row: &Lease) -> Option<String> {

@@ -3,9 +3,12 @@
 use crate::engine::rows::Lease;
 use crate::engine::state::State;
 use crate::http::views::lease::charge;
+use std::sync::Arc;
 use sublet_model::billing::Charge;
 use sublet_model::ids::AccountId;
-use sublet_model::units::Timestamp;
+use sublet_model::ledger::{Book, fee};
+use sublet_model::statement::CreditBearer;
+use sublet_model::units::{Micros, Timestamp};
 use sublet_wire::api::{Statement, StatementLine};
 
 /// From which side.
@@ -16,6 +19,8 @@ pub enum Side {
     Client,
     /// What it earns.
     Lender,
+    /// What the market keeps, of all leases.
+    Operator,
 }
 
 impl Side {
@@ -23,18 +28,44 @@ impl Side {
         match self {
             Self::Client => "client",
             Self::Lender => "lender",
+            Self::Operator => "operator",
         }
     }
 }
 
-/// The statement of an account.
-pub fn statement(state: &State, account: AccountId, side: Side, currency: &str, now: Timestamp) -> Statement {
-    let lines: Vec<StatementLine> = match side {
-        Side::Client => state.leases_of(account).rev().map(|lease| line(state, lease, now)).collect(),
-        Side::Lender => state.leases_lent_by(account).rev().map(|lease| line(state, lease, now)).collect(),
+/// The statement of an account; with `between`, of what was settled from the first moment to before
+/// the second.
+pub fn statement(
+    state: &State,
+    account: AccountId,
+    side: Side,
+    currency: &str,
+    now: Timestamp,
+    between: Option<(Timestamp, Timestamp)>,
+) -> Statement {
+    let leases: Box<dyn Iterator<Item = &Arc<Lease>>> = match side {
+        Side::Client => Box::new(state.leases_of(account).rev()),
+        Side::Lender => Box::new(state.leases_lent_by(account).rev()),
+        Side::Operator => Box::new(state.leases().rev()),
     };
-    let total = lines.iter().filter(|line| line.settled).map(|line| line.charge.total).sum();
+    let is_meant = |lease: &&Arc<Lease>| {
+        let Some((from, until)) = between else { return true };
+        state.charge(lease.id).is_some_and(|charge| (from..until).contains(&charge.settled_at))
+    };
+    let lines: Vec<StatementLine> = leases.filter(is_meant).map(|lease| line(state, lease, now)).collect();
+    let total = lines.iter().filter(|line| line.settled).map(|line| amount(state, line, side)).sum();
     Statement { account, side: side.word().into(), currency: currency.into(), lines, total }
+}
+
+/// What a settled line comes to for a side.
+fn amount(state: &State, line: &StatementLine, side: Side) -> Micros {
+    let by_operator = state.credits(line.lease).filter(|credit| credit.borne_by == CreditBearer::Operator);
+    let by_operator: Micros = by_operator.map(|credit| credit.micros).sum();
+    match side {
+        Side::Client => line.charge.total - line.credited,
+        Side::Lender => line.charge.total - line.fee - (line.credited - by_operator),
+        Side::Operator => line.fee - by_operator,
+    }
 }
 
 fn line(state: &State, row: &Lease, now: Timestamp) -> StatementLine {
@@ -51,6 +82,9 @@ fn line(state: &State, row: &Lease, now: Timestamp) -> StatementLine {
         receipts: row.chain.as_ref().map_or(0, |end| end.seq),
         reason: row.state.reason(),
         arithmetic: arithmetic(&charge),
+        fee: fee(charge.total, terms.fee_permille),
+        credited: state.credits(row.id).map(|credit| credit.micros).sum(),
+        withheld: state.balance(Book::Withheld(row.id)),
         charge,
         settled: state.charge(row.id).is_some(),
     }

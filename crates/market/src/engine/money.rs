@@ -1,0 +1,166 @@
+//! Money moves with what it is for, in one commit: held at the grant and while a lease runs, posted
+//! at its end, and what was not used goes back.
+//!
+//! ```text
+//!  grant: at least a chunk is held, or nothing is granted
+//!    |
+//!    v          a chunk is ahead no more
+//!  paid ahead <-------------------------- held: more, as far as the funds reach
+//!    |                                      | they end: the client is told, and may deposit
+//!    |  the end                             v
+//!    +-----------> charged, at most what is held; the rest goes back <--- stops at its paid end
+//! ```
+
+use super::change::Change;
+use super::command::Refusal;
+use super::draft::Draft;
+use super::rows::{AlertKind, AlertRow, Budget, Lease};
+use sublet_model::billing::Terms;
+use sublet_model::ids::{AccountId, LeaseId};
+use sublet_model::ledger::chunks::{CHUNK, Next, Paid, Plan};
+use sublet_model::ledger::{Book, Cause, Transfer};
+use sublet_model::units::{Micros, Seconds};
+use sublet_wire::problem::Kind;
+
+pub(super) mod accounts;
+pub(super) mod disputes;
+mod settle;
+
+pub(crate) use settle::settle;
+
+/// How much earlier than a chunk ahead it is looked at: ticks come once a second, and the news has
+/// to reach the host.
+pub(crate) const EARLY: Seconds = Seconds(5);
+
+fn plan(terms: &Terms, term: Seconds, budget: Budget) -> Plan {
+    Plan { prices: terms.prices, resources: terms.resources, term, outage_allowance: budget.outage_allowance }
+}
+
+/// How long a lease may go unlooked at, once so much of it is paid for.
+pub(crate) fn ahead(budget: Budget) -> Seconds {
+    CHUNK + budget.outage_allowance + EARLY
+}
+
+/// Writes a transfer into the books, with what it is for.
+pub(super) fn post(draft: &mut Draft<'_>, transfer: Transfer) -> Result<(), Refusal> {
+    let impossible = |why: String| Refusal::new(Kind::Internal, format!("the books refuse it: {why}"));
+    draft.ledger().judge(&transfer).map_err(|e| impossible(e.to_string()))?;
+    let mut after = Vec::new();
+    for posting in &transfer.postings {
+        let balance = draft.ledger().balance(posting.book) + i128::from(posting.micros.0);
+        after.push(Micros(i64::try_from(balance).map_err(|_| impossible("it is more than can be counted".into()))?));
+    }
+    draft.put(Change::Transfer { transfer, after });
+    Ok(())
+}
+
+/// Moves money from one book to another; nothing where there is none to move.
+pub(super) fn transfer(
+    draft: &mut Draft<'_>,
+    cause: Cause,
+    from: Book,
+    to: Book,
+    micros: Micros,
+) -> Result<(), Refusal> {
+    if micros <= Micros::ZERO {
+        return Ok(());
+    }
+    let transfer = draft.ledger().next(draft.now, cause, from, &[(to, micros)]);
+    post(draft, transfer)
+}
+
+/// Whose money it is, as a book.
+pub(super) fn payer(draft: &Draft<'_>, account: AccountId) -> Book {
+    let on_account = draft.account(account).is_some_and(|row| row.purse.on_account);
+    if on_account { Book::Outside } else { Book::Available(account) }
+}
+
+pub(super) fn hold(
+    draft: &mut Draft<'_>,
+    lease: LeaseId,
+    client: AccountId,
+    micros: Micros,
+) -> Result<(), Refusal> {
+    let from = draft.ledger().lease(lease).map_or_else(|| payer(draft, client), |of| of.payer);
+    transfer(draft, Cause::Hold { lease, client }, from, Book::Held(lease), micros)
+}
+
+/// The grant: for how long a lease is paid at first, and what that costs. Nothing is granted for
+/// which not at least a chunk can be paid.
+pub(super) fn first_hold(draft: &Draft<'_>, lease: &Lease) -> Result<(Seconds, Micros), Refusal> {
+    let (terms, term, budget) = (lease.terms(), lease.term_seconds, lease.budget);
+    let plan = plan(terms, term, budget);
+    if plan.price(term) == Micros::ZERO {
+        return Ok((term, Micros::ZERO));
+    }
+    let funds = draft.purse(terms.client, draft.now);
+    let least = term.min(CHUNK + budget.outage_allowance);
+    let nothing = Paid { seconds: Seconds::ZERO, held: Micros::ZERO };
+    match plan.next(EARLY, nothing, funds) {
+        Next::More { seconds, micros, .. } if seconds >= least => Ok((seconds, micros)),
+        _ => Err(short(draft, terms.client, least, plan.price(least), funds)),
+    }
+}
+
+fn short(draft: &Draft<'_>, account: AccountId, span: Seconds, price: Micros, funds: Micros) -> Refusal {
+    let limited = draft.account(account).is_some_and(|row| row.purse.month_limit.is_some());
+    let whose = if limited { "the account, with its limit for a month," } else { "the account" };
+    let detail = format!("the first {span} cost {price}, and {whose} has {funds} to spend");
+    Refusal::new(Kind::OutOfFunds, detail).advise("ask the operator to deposit more, or look for something cheaper")
+}
+
+/// Holds more for a lease that runs, where less than a chunk is ahead; says so where that can't be.
+pub(crate) fn fund(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> {
+    let Some(ready_at) = lease.timeline.ready_at else { return Ok(()) };
+    if lease.paid_seconds >= lease.term_seconds || !lease.state.is_wanted() {
+        return Ok(());
+    }
+    let plan = plan(lease.terms(), lease.term_seconds, lease.budget);
+    let held = draft.held_for(lease.id).unwrap_or(Micros::ZERO);
+    let purse = draft.purse(lease.account, draft.now);
+    // The host counts what was used; but it stops where the money ends by a clock that never rests.
+    let used = draft.seconds_so_far(lease).max(draft.now.since(ready_at)) + EARLY;
+    match plan.next(used, Paid { seconds: lease.paid_seconds, held }, purse) {
+        Next::Enough => Ok(()),
+        Next::More { seconds, micros, last } => {
+            hold(draft, lease.id, lease.account, micros)?;
+            draft.put(Change::LeaseExtended {
+                lease: lease.id,
+                term_seconds: lease.term_seconds,
+                paid_seconds: seconds,
+            });
+            if last && seconds < lease.term_seconds {
+                warn(draft, lease, seconds);
+            }
+            Ok(())
+        }
+        Next::Short { .. } => {
+            warn(draft, lease, lease.paid_seconds);
+            Ok(())
+        }
+    }
+}
+
+/// Tells the client, once, where its money ends.
+fn warn(draft: &mut Draft<'_>, lease: &Lease, paid: Seconds) {
+    let end = lease.timeline.ready_at.map_or_else(String::new, |ready| format!(", at {}", ready.after(paid)));
+    let words = format!(
+        "lease {} stops when {paid} of it are used{end}: the account can't hold more for it; deposit before that",
+        lease.name
+    );
+    tell(draft, lease, AlertKind::FundsLow, paid, words);
+}
+
+/// A lease ended for want of money: its client is told.
+pub(super) fn ended(draft: &mut Draft<'_>, lease: &Lease) {
+    let words = format!("lease {} ended: what was held for it is used up; deposit, then rent again", lease.name);
+    tell(draft, lease, AlertKind::OutOfFunds, lease.paid_seconds, words);
+}
+
+fn tell(draft: &mut Draft<'_>, lease: &Lease, kind: AlertKind, paid: Seconds, words: String) {
+    if draft.was_told(lease.id, kind, paid) {
+        return;
+    }
+    let (seq, at, account) = (draft.next_alert(), draft.now, lease.account);
+    draft.put(Change::Alert(AlertRow { seq, at, account, lease: Some(lease.id), kind, paid, words }));
+}

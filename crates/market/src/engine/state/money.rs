@@ -1,0 +1,219 @@
+//! Money in memory: the books, who may spend how much, what is disputed, what people were told.
+
+use super::State;
+use super::apply::{self, put};
+use crate::engine::change::Change;
+use crate::engine::rows::*;
+use std::sync::Arc;
+use sublet_model::ids::{AccountId, DisputeId, HostId, LeaseId};
+use sublet_model::ledger::{Book, Cause, Ledger, Transfer};
+use sublet_model::units::{Micros, Seconds, Timestamp};
+
+/// A deposit or a refund, as its reference finds it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Referred {
+    /// Number of the transfer.
+    pub number: u64,
+    /// Whose money.
+    pub account: AccountId,
+    /// How much.
+    pub micros: Micros,
+}
+
+/// Which way money crosses the border of the market, and what proves it outside.
+pub type Reference = (&'static str, String);
+
+/// How something was before a change.
+#[derive(Debug)]
+pub(super) enum Before {
+    Transfer(sublet_model::ledger::Undo, Option<Reference>),
+    Credit((LeaseId, u64)),
+    Dispute(DisputeId, Option<DisputeRow>),
+    Alert(u64),
+    Fee(u16),
+}
+
+/// The reference of a deposit or a refund, and what it stands for.
+pub fn referred(transfer: &Transfer) -> Option<(Reference, Referred)> {
+    let (Cause::Deposit { account, reference } | Cause::Refund { account, reference }) = &transfer.cause else {
+        return None;
+    };
+    let micros = transfer.postings.iter().map(|p| p.micros).max().unwrap_or(Micros::ZERO);
+    let referred = Referred { number: transfer.number, account: *account, micros };
+    Some(((transfer.cause.word(), reference.clone()), referred))
+}
+
+impl State {
+    pub(super) fn apply_to_money(&mut self, change: &Change) -> apply::Before {
+        use Change as C;
+        let before = match change {
+            C::Transfer { transfer, .. } => {
+                let undo = self.tables.ledger.write(transfer);
+                let reference = referred(transfer).map(|(reference, referred)| {
+                    self.tables.references.insert(reference.clone(), referred);
+                    reference
+                });
+                self.touch_paid(transfer);
+                Before::Transfer(undo, reference)
+            }
+            C::Credit(row) => {
+                self.tables.credits.insert((row.lease, row.number), row.clone());
+                self.touch(row.lease);
+                Before::Credit((row.lease, row.number))
+            }
+            C::Dispute(row) => {
+                self.touch(row.lease);
+                Before::Dispute(row.id, self.put_dispute(row.id, Some(row.clone())))
+            }
+            C::DisputeResolved { dispute, resolved } => {
+                let Some(mut row) = self.tables.disputes.get(dispute).cloned() else { return apply::Before::Same };
+                row.resolved = Some(resolved.clone());
+                self.touch(row.lease);
+                Before::Dispute(*dispute, self.put_dispute(*dispute, Some(row)))
+            }
+            C::Alert(row) => {
+                self.index.add_alert(row);
+                self.tables.alerts.insert(row.seq, row.clone());
+                row.lease.into_iter().for_each(|lease| self.touch(lease));
+                Before::Alert(row.seq)
+            }
+            C::Purse { account, purse } => return self.edit_account(*account, |row| row.purse = *purse),
+            C::Fee { permille } => Before::Fee(std::mem::replace(&mut self.tables.settings.fee_permille, *permille)),
+            _ => return apply::Before::Same,
+        };
+        apply::Before::Money(Box::new(before))
+    }
+
+    pub(super) fn put_back(&mut self, before: Before) {
+        match before {
+            Before::Transfer(undo, reference) => {
+                self.tables.ledger.take_back(undo);
+                if let Some(reference) = reference {
+                    self.tables.references.remove(&reference);
+                }
+            }
+            Before::Credit(key) => drop(self.tables.credits.remove(&key)),
+            Before::Dispute(id, row) => drop(self.put_dispute(id, row)),
+            Before::Alert(seq) => {
+                if let Some(row) = self.tables.alerts.remove(&seq) {
+                    self.index.remove_alert(&row);
+                }
+            }
+            Before::Fee(permille) => self.tables.settings.fee_permille = permille,
+        }
+    }
+
+    fn put_dispute(&mut self, id: DisputeId, row: Option<DisputeRow>) -> Option<DisputeRow> {
+        match row.as_ref().is_some_and(|row| row.resolved.is_none()) {
+            true => drop(self.index.open_disputes.insert(id)),
+            false => drop(self.index.open_disputes.remove(&id)),
+        }
+        put(&mut self.tables.disputes, id, row)
+    }
+
+    /// A lease whose money moved looks otherwise.
+    fn touch_paid(&mut self, transfer: &Transfer) {
+        if let Some(lease) = transfer.cause.lease() {
+            self.touch(lease);
+        }
+    }
+}
+
+/// Money, as it stands.
+impl State {
+    /// The books.
+    pub fn ledger(&self) -> &Ledger {
+        &self.tables.ledger
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> Settings {
+        self.tables.settings
+    }
+
+    /// How much is in a book; what is beyond 64 bits is not counted.
+    pub fn balance(&self, book: Book) -> Micros {
+        narrow(self.ledger().balance(book))
+    }
+
+    /// What an account has set aside for its leases.
+    pub fn set_aside(&self, account: AccountId) -> Micros {
+        narrow(self.ledger().set_aside(account))
+    }
+
+    /// What was charged to an account in the month of this moment.
+    pub fn spent(&self, account: AccountId, at: Timestamp) -> Micros {
+        narrow(self.index.spent.get(&(account, at.month())).copied().unwrap_or(0))
+    }
+
+    /// How much more an account can set aside now, for whatever lease.
+    pub fn purse(&self, account: AccountId, now: Timestamp) -> Micros {
+        let Some(purse) = self.account(account).map(|row| row.purse) else { return Micros::ZERO };
+        let has = if purse.on_account { Micros(i64::MAX / 4) } else { self.balance(Book::Available(account)) };
+        let within = |limit: Micros| limit - self.spent(account, now) - self.set_aside(account);
+        purse.month_limit.map_or(has, |limit| has.min(within(limit))).max(Micros::ZERO)
+    }
+
+    /// What was ever held for a lease; none if nothing was, as for one that is free.
+    pub fn held_for(&self, lease: LeaseId) -> Option<Micros> {
+        self.ledger().lease(lease).map(|of| narrow(of.held))
+    }
+
+    /// A deposit or a refund, by what proves it outside.
+    pub fn referred(&self, kind: &'static str, reference: &str) -> Option<Referred> {
+        self.tables.references.get(&(kind, reference.to_owned())).copied()
+    }
+
+    /// The credit notes of a lease, oldest first.
+    pub fn credits(&self, lease: LeaseId) -> impl DoubleEndedIterator<Item = &CreditRow> {
+        self.tables.credits.range((lease, 0)..=(lease, u64::MAX)).map(|(_, row)| row)
+    }
+
+    /// A dispute.
+    pub fn dispute(&self, id: DisputeId) -> Option<&DisputeRow> {
+        self.tables.disputes.get(&id)
+    }
+
+    /// Every dispute, oldest first.
+    pub fn disputes(&self) -> impl DoubleEndedIterator<Item = &DisputeRow> {
+        self.tables.disputes.values()
+    }
+
+    /// Those that are not resolved.
+    pub fn open_disputes(&self) -> impl Iterator<Item = &DisputeRow> {
+        self.index.open_disputes.iter().filter_map(|id| self.dispute(*id))
+    }
+
+    /// Whether what a lease earns is kept back: it is disputed, or its host told two stories.
+    pub fn is_withheld(&self, lease: LeaseId, host: HostId) -> bool {
+        let told = |row: &DisputeRow| self.lease(row.lease).is_some_and(|l| l.host == host);
+        self.open_disputes().any(|row| row.lease == lease || (row.reason == FORK && told(row)))
+    }
+
+    /// What accounts were told, oldest first.
+    pub fn alerts(&self) -> impl DoubleEndedIterator<Item = &AlertRow> {
+        self.tables.alerts.values()
+    }
+
+    /// Number of the next alert.
+    pub fn next_alert(&self) -> u64 {
+        self.tables.alerts.last_key_value().map_or(1, |(seq, _)| seq + 1)
+    }
+
+    /// Whether the client of a lease was told this while it was paid so far.
+    pub fn was_told(&self, lease: LeaseId, kind: AlertKind, paid: Seconds) -> bool {
+        self.index.told.contains(&(lease, kind, paid))
+    }
+
+    /// Leases for which more may have to be held by `now`.
+    pub fn funding_by(&self, now: Timestamp) -> Vec<Arc<Lease>> {
+        self.due(&self.index.funding, now)
+    }
+}
+
+/// Why the market itself opens a dispute.
+pub const FORK: &str = "fork";
+
+fn narrow(micros: i128) -> Micros {
+    Micros(i64::try_from(micros).unwrap_or(if micros > 0 { i64::MAX } else { i64::MIN }))
+}

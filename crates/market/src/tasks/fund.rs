@@ -1,0 +1,23 @@
+//! Leases of which less than a chunk is paid ahead: more is held for them, or their clients are told.
+
+use crate::engine::command::Refusal;
+use crate::engine::draft::Draft;
+use crate::engine::money::{ahead, fund};
+use crate::engine::rows::Lease;
+use sublet_model::lease::LeaseState;
+use sublet_model::units::{Seconds, Timestamp};
+
+pub(super) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+    for lease in draft.funding_by(draft.now) {
+        fund(draft, &lease)?;
+    }
+    Ok(())
+}
+
+/// From when on more has to be held for a lease; none while that is no question, as where its host
+/// is silent and would not hear of it.
+pub(crate) fn funding_due(lease: &Lease) -> Option<Timestamp> {
+    let LeaseState::Active { ready_at, silent_since: None } = lease.state else { return None };
+    let is_due = ready_at.after(lease.paid_seconds - ahead(lease.budget) + Seconds(1));
+    (lease.paid_seconds < lease.term_seconds).then_some(is_due)
+}
