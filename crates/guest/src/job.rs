@@ -1,6 +1,7 @@
 //! One job: its process, and the bytes that go in and come out.
 
 use crate::link::Outbox;
+use crate::record::Record;
 use crate::spawn::Started;
 use crate::sys;
 use rustix::io::Errno;
@@ -23,6 +24,8 @@ pub struct Job {
     pub outputs: [Option<Output>; 2],
     pub place: Option<PathBuf>,
     pub tail: Tail,
+    /// Of a detached job: what its host has not confirmed yet. Kept until the host forgets the job.
+    pub record: Option<Record>,
     /// The program could not be started; the host knows.
     pub never_ran: bool,
     pty: bool,
@@ -68,6 +71,7 @@ impl Job {
             outputs: started.outputs.map(|fd| fd.map(output)),
             place,
             tail: Tail::default(),
+            record: None,
             never_ran: false,
             pty: exec.pty.is_some(),
             keep: exec.keep,
@@ -76,6 +80,11 @@ impl Job {
 
     /// Nothing more will come of it.
     pub fn over(&self) -> bool {
+        self.is_silent() && (self.record.is_none() || self.never_ran)
+    }
+
+    /// It has ended, and nothing is left in its pipes.
+    pub fn is_silent(&self) -> bool {
         self.ended.is_some() && self.failure.is_none() && self.outputs.iter().all(Option::is_none)
     }
 
@@ -194,6 +203,9 @@ impl Job {
 
     /// More output may be sent.
     pub fn credit(&mut self, channel: u16, bytes: u32) {
+        if let Some(record) = &mut self.record {
+            return record.confirm(bytes);
+        }
         if let Some(Some(output)) = self.outputs.get_mut(usize::from(channel)) {
             output.credit = (output.credit + u64::from(bytes)).min(1 << 32);
         }
@@ -201,23 +213,25 @@ impl Job {
 
     /// Whether output of this channel could go anywhere now.
     pub fn wants_output(&self, channel: usize, outbox: &Outbox) -> bool {
-        match &self.outputs[channel] {
-            None => false,
-            Some(_) if self.stream.is_none() => true,
-            Some(output) => self.failure.is_none() && output.credit > 0 && !outbox.full(),
+        match (&self.outputs[channel], &self.record) {
+            (None, _) => false,
+            (Some(_), _) if self.stream.is_none() => true,
+            (Some(_), Some(record)) => self.failure.is_none() && record.has_room(),
+            (Some(output), None) => self.failure.is_none() && output.credit > 0 && !outbox.full(),
         }
     }
 
     /// Moves one buffer of output.
     pub fn pump_output(&mut self, channel: usize, outbox: &mut Outbox) {
         let Some(output) = &mut self.outputs[channel] else { return };
-        let read = match self.stream {
-            Some(stream) => {
+        let read = match (&mut self.record, self.stream) {
+            (Some(record), _) => sys::read_onto(&output.fd, &mut record.bytes, MAX_PAYLOAD_BYTES),
+            (None, Some(stream)) => {
                 let read = outbox.send_from(&output.fd, stream, channel as u16, output.credit.min(1 << 20) as usize);
                 output.credit -= read.unwrap_or(0) as u64;
                 read
             }
-            None => sys::read_onto(&output.fd, &mut self.tail.bytes, MAX_PAYLOAD_BYTES),
+            (None, None) => sys::read_onto(&output.fd, &mut self.tail.bytes, MAX_PAYLOAD_BYTES),
         };
         match read {
             Err(Errno::AGAIN | Errno::INTR) => self.settle_output(channel, outbox),
@@ -225,12 +239,15 @@ impl Job {
             Ok(_) if self.tail.bytes.len() > 2 * TAIL_BYTES => self.cut_tail(),
             Ok(_) => {}
         }
+        if let (Some(record), None) = (&mut self.record, self.stream) {
+            record.cut();
+        }
     }
 
     /// Nothing to read now. A terminal whose job has ended is closed, so that what the job left
-    /// running hangs up; pipes of a detached job have nobody to wait for.
+    /// running hangs up; pipes that a detached job left to others are not waited for.
     fn settle_output(&mut self, channel: usize, outbox: &mut Outbox) {
-        if self.ended.is_some() && (self.pty || self.stream.is_none()) {
+        if self.ended.is_some() && (self.pty || self.stream.is_none() || self.record.is_some()) {
             self.close_output(channel, outbox);
         }
     }
@@ -240,11 +257,40 @@ impl Job {
         if self.pty {
             self.stdin.fd = None;
         }
-        if let Some(stream) = self.stream {
+        if let (Some(stream), None) = (self.stream, &self.record) {
             outbox.send(stream, kind::EOF, channel as u16, &[]);
             if self.pty {
                 outbox.send(stream, kind::EOF, 1, &[]);
             }
+        }
+    }
+
+    /// Another host listens to a detached job: what that one has not is sent again.
+    pub fn attach(&mut self, stream: u32, from: u64, outbox: &mut Outbox) {
+        let Some(record) = &mut self.record else { return };
+        let start = record.attach(from);
+        self.stream = Some(stream);
+        outbox.send(stream, kind::ATTACHED, 0, &start.to_le_bytes());
+        if let (Some(status), None) = (self.ended, &self.failure) {
+            outbox.send(stream, kind::EXITED, 0, &status.encode());
+        }
+    }
+
+    /// Sends what a detached job has said, and at last that this was all.
+    pub fn send_record(&mut self, outbox: &mut Outbox) {
+        let (Some(record), Some(stream), None) = (&mut self.record, self.stream, &self.failure) else { return };
+        while !outbox.full() {
+            let bytes = record.next();
+            if !bytes.is_empty() {
+                outbox.send(stream, kind::DATA, 0, bytes);
+                continue;
+            }
+            if self.outputs[0].is_none() && record.is_sent() && !record.end_said {
+                record.end_said = true;
+                outbox.send(stream, kind::EOF, 0, &[]);
+                outbox.send(stream, kind::EOF, 1, &[]);
+            }
+            return;
         }
     }
 
@@ -288,6 +334,13 @@ impl Job {
             let _ = sys::kill_group(front, signal);
         }
         sys::kill_group(self.pid, signal)
+    }
+
+    /// A detached job that is killed leaves nothing running, whatever group its children are in.
+    pub fn kill_place(&self, signal: i32) {
+        if let (libc::SIGKILL, Some(place), Some(_)) = (signal, &self.place, &self.record) {
+            let _ = std::fs::write(place.join("cgroup.kill"), "1");
+        }
     }
 
     /// Tells the terminal its new size.

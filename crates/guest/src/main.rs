@@ -9,7 +9,9 @@ mod identity;
 mod init;
 mod job;
 mod link;
+mod notice;
 mod port;
+mod record;
 mod serve;
 mod sftp;
 mod spawn;
@@ -26,7 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const USAGE: &str = "usage: sublet-guest [--rehearse (--fd N | --socket PATH)] | --version
-       sublet-guest sftp | connect HOST PORT | connect PATH | listen HOST PORT DOOR | take DOOR N
+       sublet-guest notice WORDS | sftp | connect HOST PORT | connect PATH | listen HOST PORT DOOR | take DOOR N
 
 Without arguments it serves the host on the virtio port org.sublet.guest.0; as process 1 it also
 sets the system up. --rehearse serves on a socket instead and leaves this machine's name, clock,
@@ -39,6 +41,7 @@ enum Mode {
     RehearseFd(i32),
     RehearseSocket(PathBuf),
     Sftp,
+    Notice(String),
     Forward(Forward),
 }
 
@@ -61,6 +64,7 @@ fn main() {
         Mode::Sftp => {
             finish("transfer files", sys::take_stdio().and_then(|(input, output)| sftp::serve(input, output)))
         }
+        Mode::Notice(words) => finish("tell", notice::tell(&words)),
         Mode::Forward(forward) => finish("forward", forward.run()),
     }
 }
@@ -85,6 +89,7 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Mode, String> {
         ["--rehearse", "--fd", fd] => fd.parse().map(Mode::RehearseFd).map_err(|_| USAGE.into()),
         ["--rehearse", "--socket", path] => Ok(Mode::RehearseSocket(path.into())),
         ["sftp"] => Ok(Mode::Sftp),
+        ["notice", words] => Ok(Mode::Notice((*words).into())),
         [what @ ("connect" | "listen" | "take"), rest @ ..] => {
             Forward::parse(what, rest).map(Mode::Forward).ok_or_else(|| USAGE.into())
         }

@@ -215,7 +215,7 @@ impl Turn {
         After::Nothing
     }
 
-    /// Jobs that ended while nothing more can be read from them.
+    /// Jobs that ended while nothing more can be read from them, and what detached ones have said.
     fn settle(&mut self, table: &mut Table) {
         for job in &mut table.jobs {
             for channel in 0..2 {
@@ -223,6 +223,7 @@ impl Turn {
                     job.pump_output(channel, &mut self.outbox);
                 }
             }
+            job.send_record(&mut self.outbox);
         }
     }
 

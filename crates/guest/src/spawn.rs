@@ -26,17 +26,24 @@ pub struct Started {
 }
 
 /// Starts what was asked for.
-pub fn spawn(exec: &Exec, rehearse: bool, lease: Option<&str>, cgroup: Option<&OwnedFd>) -> Result<Started, Refused> {
+pub fn spawn(
+    exec: &Exec,
+    recorded: bool,
+    rehearse: bool,
+    lease: Option<&str>,
+    cgroup: Option<&OwnedFd>,
+) -> Result<Started, Refused> {
     let user = users::find(&exec.user).ok_or_else(|| refused(Refusal::NotFound, format!("no user {}", exec.user)))?;
     let env = environment(exec, &user, lease);
     let (program, argv) = program(&exec.command, &user, &env)?;
     let ends = match &exec.pty {
         Some(pty) => Ends::terminal(pty, &user)?,
+        None if recorded => Ends::one_output()?,
         None => Ends::pipes()?,
     };
     let (failure, failure_child) = pipe()?;
     rustix::io::ioctl_fionbio(&failure, true).map_err(failed("make a pipe"))?;
-    let cwd = exec.cwd.clone().unwrap_or_else(|| user.home.clone().into_bytes());
+    let cwd = folder(exec, &user);
     let privileged = sys::is_root() && !(rehearse && user.uid == 0);
     let child = sys::Child {
         program: c_string(&program)?,
@@ -56,6 +63,16 @@ pub fn spawn(exec: &Exec, rehearse: bool, lease: Option<&str>, cgroup: Option<&O
     Ok(Started { pid, stdin: ends.stdin, outputs: ends.outputs, failure })
 }
 
+/// Where it begins: what is not said from the root on is below the user's home.
+fn folder(exec: &Exec, user: &User) -> Vec<u8> {
+    let home = user.home.as_bytes();
+    match &exec.cwd {
+        Some(folder) if folder.starts_with(b"/") => folder.clone(),
+        Some(folder) => [home, b"/", folder].concat(),
+        None => home.to_vec(),
+    }
+}
+
 struct Ends {
     stdin: OwnedFd,
     outputs: [Option<OwnedFd>; 2],
@@ -73,6 +90,14 @@ impl Ends {
         let _ = rustix::pipe::fcntl_setpipe_size(&stdin, PIPE_BYTES);
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
         Ok(Self { stdin, outputs: [Some(stdout), Some(stderr)], child: [stdin_child, stdout_child, stderr_child] })
+    }
+
+    /// stdout and stderr are one pipe, so that their order is kept.
+    fn one_output() -> Result<Self, Refused> {
+        let mut ends = Self::pipes()?;
+        ends.child[2] = ends.child[1].try_clone().map_err(|e| refused(Refusal::Failed, e.to_string()))?;
+        ends.outputs[1] = None;
+        Ok(ends)
     }
 
     fn terminal(pty: &Pty, user: &User) -> Result<Self, Refused> {

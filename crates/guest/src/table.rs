@@ -5,14 +5,15 @@
 use crate::cgroup::Fence;
 use crate::job::Job;
 use crate::link::Outbox;
+use crate::record::Record;
 use crate::serve::Manner;
 use crate::spawn::{self, refused};
 use crate::{identity, stats, sys, template};
 use std::collections::VecDeque;
 use sublet_guest::frames::Frame;
 use sublet_guest::messages::{
-    self, Exec, Identity, JobState, MAX_ENDED_JOBS, MAX_RUNNING_JOBS, PROTOCOL_VERSION, Refusal, Refused, Tail,
-    Welcome, kind,
+    self, Attach, Exec, Identity, JobState, MAX_ENDED_JOBS, MAX_RECORDED_JOBS, MAX_RUNNING_JOBS, PROTOCOL_VERSION,
+    Refusal, Refused, Tail, Welcome, kind,
 };
 
 /// Ended jobs whose last output is still kept.
@@ -93,7 +94,20 @@ impl Table {
             kind::TEMPLATE => self.become_template().map(|()| Some((kind::DONE, Vec::new()))),
             kind::EXEC => {
                 let exec = Exec::decode(frame.payload).map_err(malformed)?;
-                self.start(&exec, frame.stream).map(|()| None)
+                self.start(&exec, false, frame.stream).map(|()| None)
+            }
+            kind::RECORD => {
+                let exec = Exec::decode(frame.payload).map_err(malformed)?;
+                self.start_recorded(exec, frame.stream).map(|()| None)
+            }
+            kind::ATTACH => {
+                let attach = Attach::decode(frame.payload).map_err(malformed)?;
+                self.recorded(&attach.job)?.attach(frame.stream, attach.from, outbox);
+                Ok(None)
+            }
+            kind::FORGET => {
+                let job = std::str::from_utf8(frame.payload).unwrap_or_default();
+                self.forget(job).map(|()| Some((kind::DONE, Vec::new())))
             }
             kind::SIGNAL => {
                 let signal = frame.payload.first().copied().unwrap_or(0);
@@ -162,7 +176,7 @@ impl Table {
         Ok(())
     }
 
-    fn start(&mut self, exec: &Exec, stream: u32) -> Result<(), Refused> {
+    fn start(&mut self, exec: &Exec, recorded: bool, stream: u32) -> Result<(), Refused> {
         let Some(identity) = &self.identity else {
             return Err(refused(Refusal::NoIdentity, "nothing runs before the identity is set".into()));
         };
@@ -174,7 +188,8 @@ impl Table {
         }
         let place = self.fence.as_mut().and_then(Fence::take);
         let (path, fd) = place.map_or((None, None), |(path, fd)| (Some(path), Some(fd)));
-        let started = spawn::spawn(exec, self.manner == Manner::Rehearse, Some(&identity.lease), fd.as_ref());
+        let rehearse = self.manner == Manner::Rehearse;
+        let started = spawn::spawn(exec, recorded, rehearse, Some(&identity.lease), fd.as_ref());
         match (started, path) {
             (Ok(started), path) => self.jobs.push(Job::new(exec, stream, started, path)),
             (Err(refusal), path) => {
@@ -184,6 +199,38 @@ impl Table {
                 return Err(refusal);
             }
         }
+        Ok(())
+    }
+
+    /// Starts a detached job: its output is held until the host has it.
+    fn start_recorded(&mut self, exec: Exec, stream: u32) -> Result<(), Refused> {
+        if self.jobs.iter().filter(|job| job.record.is_some()).count() >= MAX_RECORDED_JOBS {
+            return Err(refused(Refusal::TooMany, format!("{MAX_RECORDED_JOBS} detached jobs are here already")));
+        }
+        if self.jobs.iter().any(|job| job.id == exec.job) {
+            return Err(refused(Refusal::Protocol, format!("job {} is here already", exec.job)));
+        }
+        self.start(&Exec { pty: None, keep: true, ..exec }, true, stream)?;
+        if let Some(job) = self.jobs.last_mut() {
+            job.record = Some(Record::default());
+            job.end_input();
+        }
+        Ok(())
+    }
+
+    fn recorded(&mut self, id: &str) -> Result<&mut Job, Refused> {
+        let words = || refused(Refusal::NotFound, format!("no detached job {id}"));
+        self.jobs.iter_mut().find(|job| job.id == id && job.record.is_some()).ok_or_else(words)
+    }
+
+    /// The host has all that it wants of an ended job.
+    fn forget(&mut self, id: &str) -> Result<(), Refused> {
+        let job = self.recorded(id)?;
+        if job.ended.is_none() {
+            return Err(refused(Refusal::Failed, format!("job {id} still runs")));
+        }
+        job.hang_up();
+        job.record = None;
         Ok(())
     }
 
@@ -204,6 +251,7 @@ impl Table {
         if let Ok(job) = self.job(stream) {
             // Nobody left to signal is what was wanted.
             let _ = job.signal(signal);
+            job.kill_place(signal);
         }
         Ok(())
     }
@@ -254,6 +302,11 @@ impl Table {
     pub fn sweep(&mut self) {
         let mut at = 0;
         while at < self.jobs.len() {
+            if let (Some(fence), true) = (&mut self.fence, self.jobs[at].is_silent())
+                && let Some(place) = self.jobs[at].place.take()
+            {
+                fence.give_back(place);
+            }
             if self.jobs[at].over() {
                 let job = self.jobs.swap_remove(at);
                 self.bury(job);
@@ -264,9 +317,6 @@ impl Table {
     }
 
     fn bury(&mut self, mut job: Job) {
-        if let (Some(fence), Some(place)) = (&mut self.fence, job.place.take()) {
-            fence.give_back(place);
-        }
         if job.never_ran {
             return;
         }

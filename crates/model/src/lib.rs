@@ -9,6 +9,7 @@ pub mod host;
 pub mod identity;
 pub mod ids;
 pub mod image;
+pub mod job;
 pub mod lease;
 pub mod ledger;
 pub mod metering;

@@ -1,6 +1,7 @@
 //! Every message comes back as it was said, and nothing else decodes.
 
 use super::*;
+use crate::codec::Malformed;
 
 fn exec() -> Exec {
     Exec {
