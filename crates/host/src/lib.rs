@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod console;
 pub mod guard;
 pub mod guest_link;
+pub mod jobs;
 pub mod qemu;
 pub mod ssh;
 pub mod vmm;

@@ -3,6 +3,7 @@
 
 use super::shared::Shared;
 use crate::guest_link::GuestLink;
+use crate::jobs::LeaseJobs;
 use crate::ssh::{Admission, Door, LeaseKey, SessionEvent};
 use crate::store::{Run, Stage};
 use crate::terms::check_image;
@@ -78,6 +79,16 @@ impl<V: Vmm> Door for AgentDoor<V> {
                 Err(end.ok().and_then(|words| words.clone()).unwrap_or_else(gone))
             }
         }
+    }
+
+    async fn jobs(&self, key: &LeaseKey) -> Result<Arc<LeaseJobs>, String> {
+        let gone = || format!("{} has ended", key.lease);
+        let lease: LeaseId = key.lease.parse().map_err(|_| gone())?;
+        self.life(lease).await.filter(|run| run.generation == key.generation).ok_or_else(gone)?;
+        let (jobs, key) = (Arc::clone(&self.shared.jobs), key.clone());
+        let found = tokio::task::spawn_blocking(move || jobs.of(&key)).await;
+        let found = found.map_err(|error| error.to_string())?;
+        found.map_err(|error| format!("the jobs of this lease can't be read on the host: {error}"))
     }
 
     fn event(&self, key: &LeaseKey, event: SessionEvent) {

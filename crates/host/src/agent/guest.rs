@@ -1,8 +1,10 @@
 //! The link to a partition's guest: made, kept, made again. A guest that does not answer for a
 //! while is not ended for it: a fork bomb is its client's own use.
 
+use super::ending;
 use super::shared::{Linked, Shared, Slot};
 use crate::guest_link::{GuestLink, Identity, LinkError};
+use crate::ssh::LeaseKey;
 use crate::store::Run;
 use crate::vmm::{Machine, Vmm};
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 /// A guest in use is asked to answer for so long, then asked anew.
 const TRY_FOR: Duration = Duration::from_secs(30);
 /// How often a one-shot lease's first job is asked after, should its end not be heard otherwise.
-const ASK_AFTER_JOB_EVERY: Duration = Duration::from_secs(2);
+const ASK_AFTER_JOB_EVERY: Duration = Duration::from_millis(500);
 
 /// What the guest is told.
 pub fn identity(run: &Run, has: &Allocation) -> Identity {
@@ -123,11 +125,26 @@ async fn keep<V: Vmm>(
         let error = tokio::select! {
             error = link.closed() => error,
             () = ask_after_job(&shared, &kept.run, &link) => return,
+            () = drive_jobs(&shared, &kept, &link) => return,
+            () = ending::warn(&shared, &kept, &link) => return,
+            () = ending::idle(&shared, &slot, &kept) => return,
         };
         slot.guest.send_replace(None);
         tracing::debug!(%partition, %error, "the link to the guest ended; it is made again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Drives the detached jobs of a lease for as long as its guest answers. Never returns.
+async fn drive_jobs<V: Vmm>(shared: &Arc<Shared<V>>, kept: &Kept, link: &GuestLink) {
+    let (jobs, key) = (Arc::clone(&shared.jobs), LeaseKey::of(&kept.run));
+    let found = tokio::task::spawn_blocking(move || jobs.of(&key)).await;
+    match found {
+        Ok(Ok(jobs)) => crate::jobs::serve(jobs, kept.login_user.clone(), link.clone()).await,
+        Ok(Err(error)) => tracing::error!(partition = %kept.run.partition, %error, "its jobs can't be read"),
+        Err(error) => tracing::error!(partition = %kept.run.partition, %error, "its jobs can't be read"),
+    }
+    std::future::pending().await
 }
 
 /// Ends a one-shot lease whose job ended while no session served it: its client went, the agent was

@@ -3,6 +3,7 @@
 use super::shared::Shared;
 use crate::meter::Now;
 use crate::partition::Ending;
+use crate::ssh::LeaseKey;
 use crate::store::{Run, Stage, Store, StoreError};
 use crate::vmm::Vmm;
 use std::sync::Arc;
@@ -56,7 +57,22 @@ impl<V: Vmm> Shared<V> {
         self.settle(partition, ended.await);
     }
 
-    fn settle(self: &Arc<Self>, partition: PartitionId, outcome: Result<bool, StoreError>) {
+    /// Removes the detached jobs of leases that are over; what can't be removed is tried again with
+    /// the next.
+    pub(super) async fn keep_jobs_of_live_leases(self: &Arc<Self>) {
+        let jobs = Arc::clone(&self.jobs);
+        let removed = self.db(move |store| {
+            let live: Vec<LeaseKey> = store.live_runs()?.iter().map(LeaseKey::of).collect();
+            Ok(jobs.keep_only(&live))
+        });
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the jobs of ended leases could not be removed"),
+            Err(error) => tracing::error!(%error, "the jobs of ended leases could not be removed"),
+        }
+    }
+
+    pub(super) fn settle(self: &Arc<Self>, partition: PartitionId, outcome: Result<bool, StoreError>) {
         match outcome {
             Ok(true) => {
                 super::worker::slot(self, partition).wake();

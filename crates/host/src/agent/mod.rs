@@ -13,6 +13,7 @@
 //! at any instant. Nothing polls but the look for the owner's words.
 
 mod door;
+mod ending;
 mod guest;
 pub mod hands;
 mod leases;
@@ -29,6 +30,7 @@ pub use run::{DEFAULT_ADDRESS, DEFAULT_BOOT_DEADLINE, FIRST_UID, RunOptions, mea
 pub use shared::{Config, Linked, Shared, Slot};
 
 use crate::images::Cache;
+use crate::jobs::Jobs;
 use crate::ssh::SshServer;
 use crate::store::{AgentLock, Identity, Stage, Store};
 use crate::vmm::Vmm;
@@ -71,6 +73,7 @@ impl<V: Vmm> Agent<V> {
         let lock = store.lock_for_agent()?;
         let client = Client::new(&identity.market, None, identity.fingerprint)?;
         let cache = Cache::open(&store.state().join("cache"), cache_limit_bytes)?;
+        let jobs = Arc::new(Jobs::new(store.state().join("jobs")));
         let shared = Arc::new(Shared {
             keys: store.keys()?,
             ssh_ca: watch::Sender::new(identity.ssh_ca.clone()),
@@ -80,6 +83,7 @@ impl<V: Vmm> Agent<V> {
             config,
             vmm,
             cache,
+            jobs,
             boot_id: crate::guard::record::boot_id().context("failed to read the boot id")?,
             news: watch::Sender::new(0),
             plan: tokio::sync::Mutex::new(None),
@@ -96,6 +100,7 @@ impl<V: Vmm> Agent<V> {
         tasks.spawn(record);
         adopt(&shared).await?;
         templates::clean_up(&shared).await?;
+        shared.keep_jobs_of_live_leases().await;
         // The owner's word holds before the market was heard.
         shared.follow_again().await?;
         let ahead = Arc::clone(&shared);

@@ -4,6 +4,7 @@ use super::hands::Over;
 use super::templates::Templates;
 use crate::guest_link::GuestLink;
 use crate::images::Cache;
+use crate::jobs::Jobs;
 use crate::meter::{self, Now};
 use crate::reconcile::{Life, Policy, Seen};
 use crate::ssh::LeaseKey;
@@ -123,6 +124,8 @@ pub struct Shared<V> {
     pub cache: Cache,
     /// Templates.
     pub templates: Templates,
+    /// Detached jobs of its leases.
+    pub jobs: Arc<Jobs>,
     /// Which start of the computer this is.
     pub boot_id: String,
     /// Raised when the market should hear something at once.
@@ -221,8 +224,7 @@ impl<V: Vmm> Shared<V> {
 
     /// Whether a session serves the one job of this life: then its output may still be on its way.
     pub(super) fn is_only_job_served(&self, run: &Run) -> bool {
-        let key = LeaseKey { lease: run.lease().to_string(), generation: run.generation };
-        Self::lock(&self.served).contains(&key)
+        Self::lock(&self.served).contains(&LeaseKey::of(run))
     }
 
     /// Generations whose machines were stopped though that could not be recorded yet: their meters

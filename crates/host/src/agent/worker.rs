@@ -334,6 +334,7 @@ impl<V: Vmm> Worker<V> {
         self.hands().stop(&run).await?;
         let (partition, generation, reason) = (run.partition, run.generation, run.reason);
         tracing::info!(%partition, generation, ?reason, "gone");
+        self.shared.keep_jobs_of_live_leases().await;
         self.shared.tell();
         // What waited for this one to be gone may go on.
         let shared = Arc::clone(&self.shared);

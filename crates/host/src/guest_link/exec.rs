@@ -6,7 +6,7 @@ use super::{ExecRequest, Held, LinkError, refusal};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use sublet_guest::frames::{Frame, MAX_PAYLOAD_BYTES, WINDOW_BYTES};
-use sublet_guest::messages::{Status, kind};
+use sublet_guest::messages::{Attach, Status, kind};
 use tokio::sync::{Semaphore, watch};
 
 /// A running job: what goes in, what comes out, and how it is steered.
@@ -31,7 +31,8 @@ pub struct Job {
     outputs: [Inflow; 2],
     /// One permit for each byte the guest is ready to take.
     credit: Semaphore,
-    started: watch::Sender<Option<Result<(), LinkError>>>,
+    /// From which byte of its output on it is heard.
+    started: watch::Sender<Option<Result<u64, LinkError>>>,
     status: watch::Sender<Option<Result<Status, LinkError>>>,
 }
 
@@ -52,7 +53,12 @@ impl Job {
             (kind::DATA, Some(output)) => output.push(frame.payload)?,
             (kind::EOF, Some(output)) => output.end(Ok(())),
             (kind::CREDIT, _) => self.add_credit(frame.payload)?,
-            (kind::STARTED, _) => drop(self.started.send_replace(Some(Ok(())))),
+            (kind::STARTED, _) => set_once(&self.started, Ok(0)),
+            (kind::ATTACHED, _) => {
+                let start = frame.payload.try_into().map(u64::from_le_bytes);
+                let start = start.map_err(|_| LinkError::Nonsense("an attached job without a place"))?;
+                set_once(&self.started, Ok(start));
+            }
             (kind::EXITED, _) => {
                 let status =
                     Status::decode(frame.payload).map_err(|_| LinkError::Nonsense("a status that does not decode"))?;
@@ -108,12 +114,19 @@ struct Stream {
     job: Arc<Job>,
     id: u32,
     keep: bool,
+    /// The guest holds output until it is granted again: that is done once it is safe here.
+    recorded: bool,
     closed: Mutex<bool>,
 }
 
 impl Stream {
     async fn send(&self, kind: u16, channel: u16, payload: Vec<u8>) -> Result<(), LinkError> {
         self.held.0.send(self.id, kind, channel, payload).await
+    }
+
+    async fn begin(&self, kind: u16, payload: Vec<u8>) -> Result<u64, LinkError> {
+        self.send(kind, 0, payload).await.inspect_err(|error| self.job.fail(error))?;
+        when_set(&self.job.started).await
     }
 
     fn over(&self) -> bool {
@@ -140,18 +153,39 @@ impl Drop for Stream {
 
 /// Asks the guest for a job and waits until it runs.
 pub async fn start(held: &Arc<Held>, request: &ExecRequest) -> Result<Exec, LinkError> {
+    let stream = open(held, request.keep, false)?;
+    stream.begin(kind::EXEC, request.encode()).await?;
+    Ok(parts(stream))
+}
+
+/// The same for a detached job, which the guest holds until it is forgotten.
+pub async fn record(held: &Arc<Held>, request: &ExecRequest) -> Result<Exec, LinkError> {
+    let stream = open(held, true, true)?;
+    stream.begin(kind::RECORD, request.encode()).await?;
+    Ok(parts(stream))
+}
+
+/// Listens to a detached job again, of whose output `from` bytes are here. From which byte on it goes.
+pub async fn attach(held: &Arc<Held>, job: &str, from: u64) -> Result<(u64, Exec), LinkError> {
+    let stream = open(held, true, true)?;
+    let start = stream.begin(kind::ATTACH, Attach { job: job.to_owned(), from }.encode()).await?;
+    Ok((start, parts(stream)))
+}
+
+fn open(held: &Arc<Held>, keep: bool, recorded: bool) -> Result<Stream, LinkError> {
     let job = Arc::new(Job::new());
     let id = held.0.enter(Entry::Job(Arc::clone(&job)))?;
-    let stream = Stream { held: Arc::clone(held), job, id, keep: request.keep, closed: Mutex::new(false) };
-    stream.send(kind::EXEC, 0, request.encode()).await.inspect_err(|error| stream.job.fail(error))?;
-    when_set(&stream.job.started).await?;
+    Ok(Stream { held: Arc::clone(held), job, id, keep, recorded, closed: Mutex::new(false) })
+}
+
+fn parts(stream: Stream) -> Exec {
     let stream = Arc::new(stream);
-    Ok(Exec {
+    Exec {
         stdin: Stdin { stream: Arc::clone(&stream) },
-        stdout: Output { stream: Arc::clone(&stream), channel: 0 },
-        stderr: Output { stream: Arc::clone(&stream), channel: 1 },
+        stdout: Output { stream: Arc::clone(&stream), channel: 0, owed: 0 },
+        stderr: Output { stream: Arc::clone(&stream), channel: 1, owed: 0 },
         control: JobControl { stream },
-    })
+    }
 }
 
 /// A job's standard input.
@@ -187,17 +221,28 @@ impl Stdin {
 pub struct Output {
     stream: Arc<Stream>,
     channel: u16,
+    /// To be granted again once the next bytes are asked for: those before are safe then.
+    owed: u32,
 }
 
 impl Output {
     /// The next bytes; `None` after the last. What is not taken holds the job up, not the host.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LinkError> {
+        self.grant().await;
         let Some(taken) = self.stream.job.outputs[usize::from(self.channel)].take().await? else { return Ok(None) };
-        if taken.grant > 0 {
-            // A link that ended meanwhile is told of by the next call; these bytes are good.
-            let _ = self.stream.send(kind::CREDIT, self.channel, taken.grant.to_le_bytes().to_vec()).await;
+        self.owed = taken.grant;
+        if !self.stream.recorded {
+            self.grant().await;
         }
         Ok(Some(taken.bytes))
+    }
+
+    async fn grant(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        if owed > 0 {
+            // A link that ended meanwhile is told of by whoever asks it next; bytes that came are good.
+            let _ = self.stream.send(kind::CREDIT, self.channel, owed.to_le_bytes().to_vec()).await;
+        }
     }
 
     /// Everything up to the end, but not more than `limit` bytes.

@@ -124,6 +124,21 @@ impl GuestLink {
         exec::start(&self.held, request).await
     }
 
+    /// Starts a detached job: the guest holds its output until that is taken, and it until it is forgotten.
+    pub async fn record(&self, request: &ExecRequest) -> Result<Exec, LinkError> {
+        exec::record(&self.held, request).await
+    }
+
+    /// Listens to a detached job of whose output `from` bytes are here; says from which byte on it goes.
+    pub async fn attach(&self, job: &str, from: u64) -> Result<(u64, Exec), LinkError> {
+        exec::attach(&self.held, job, from).await
+    }
+
+    /// Has the guest forget a detached job that has ended.
+    pub async fn forget(&self, job: &str) -> Result<(), LinkError> {
+        self.ask(kind::FORGET, job.as_bytes(), kind::DONE).await.map(drop)
+    }
+
     /// Jobs that run and those that ended lately.
     pub async fn jobs(&self) -> Result<Vec<JobState>, LinkError> {
         let payload = self.ask(kind::JOBS, &[], kind::JOBS_ARE).await?;

@@ -24,13 +24,13 @@ const MOST_NAME_BYTES: usize = 255;
 /// Longest line of a process that listens.
 const MOST_LINE_BYTES: usize = 256;
 
-/// Where a forwarded connection's input waits, and how its end is told.
+/// Where a channel's input waits, and how its end is told.
 #[derive(Debug, Clone)]
 pub struct Room {
     pub inbox: Arc<Inbox>,
     /// The client closed the channel.
     pub closed: CancellationToken,
-    /// We are done with it.
+    /// We are done with it: russh does not tell of a client's close after ours.
     pub over: CancellationToken,
 }
 
@@ -41,6 +41,12 @@ impl Room {
             closed: CancellationToken::new(),
             over: CancellationToken::new(),
         }
+    }
+
+    /// We are done with it, and take nothing any more.
+    pub fn leave(&self) {
+        self.inbox.close();
+        self.over.cancel();
     }
 }
 
@@ -91,8 +97,7 @@ impl<D: Door> Forwarding<D> {
                 reply.reject(ChannelOpenFailure::ConnectFailed).await;
             }
         }
-        room.inbox.close();
-        room.over.cancel();
+        room.leave();
     }
 
     /// Listens in the partition; every connection there becomes a channel to the client.
@@ -141,8 +146,7 @@ impl<D: Door> Forwarding<D> {
                 let room = forward.connection.room(channel.id());
                 let (_, write) = channel.split();
                 forward.relay(exec, first, &write, &room).await;
-                room.inbox.close();
-                room.over.cancel();
+                room.leave();
             });
         }
     }

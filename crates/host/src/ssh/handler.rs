@@ -1,166 +1,18 @@
 //! One connection as russh tells of it: who comes in, and what its channels ask for.
 
-use super::forward::{self, Forwarding, Listener, Room};
-use super::inbox::{Inbox, TRICKLE_BYTES, TRICKLE_EVERY, WINDOW_BYTES};
-use super::server::{Connection, SshServer};
-use super::work::{Steering, Work};
-use super::{Door, Refusal, SessionEvent, certificate};
+use super::client::{Client, MOST_CHANNELS, MOST_LISTENERS, Slot};
+use super::forward::Room;
+use super::inbox::{TRICKLE_BYTES, TRICKLE_EVERY, WINDOW_BYTES};
+use super::{Door, Refusal};
 use crate::guest_link::{Command, OWN_PROGRAM, Pty};
-use russh::keys::{Certificate, PublicKey};
+use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Response, Session, VerifiedPublicKey};
-use russh::{
-    Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, MethodKind, MethodSet, Pty as Mode, Sig,
-};
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Pty as Mode, Sig};
+use sublet_wire::jobs::SUBSYSTEM;
 
-/// Channels of one connection at a time.
-const MOST_CHANNELS: usize = 10;
-/// Forwarded connections of one connection at a time, and ports listened on.
-const MOST_FORWARDS: usize = 64;
-const MOST_LISTENERS: usize = 16;
 /// Variables a client may set, and how long each may be.
 const MOST_VARIABLES: usize = 64;
 const MOST_VARIABLE_BYTES: usize = 4096;
-/// Signals a client may have sent that the job did not get yet.
-const MOST_SIGNALS: usize = 16;
-
-/// A client: its connection and its channels.
-pub struct Client<D> {
-    server: Arc<SshServer<D>>,
-    connection: Arc<Connection>,
-    channels: HashMap<ChannelId, Slot>,
-    /// Ports listened on in the guest, by the address and port that the client knows them by.
-    listeners: HashMap<(String, u32), Listener>,
-    refused: Option<Refusal>,
-}
-
-/// One channel: first what was asked for, then the way to its job.
-struct Slot {
-    write: Option<ChannelWriteHalf<Msg>>,
-    env: Vec<(Vec<u8>, Vec<u8>)>,
-    pty: Option<Pty>,
-    inbox: Arc<Inbox>,
-    signals: Option<mpsc::Sender<u8>>,
-    size: watch::Sender<(u16, u16)>,
-    closed: CancellationToken,
-    over: CancellationToken,
-    /// A connection forwarded, in or out, rather than a session.
-    forwards: bool,
-}
-
-impl Slot {
-    fn new(inbox: Arc<Inbox>) -> Self {
-        Self {
-            write: None,
-            env: Vec::new(),
-            pty: None,
-            inbox,
-            signals: None,
-            size: watch::Sender::new((0, 0)),
-            closed: CancellationToken::new(),
-            over: CancellationToken::new(),
-            forwards: false,
-        }
-    }
-}
-
-impl<D> Drop for Client<D> {
-    fn drop(&mut self) {
-        self.channels.values().for_each(|slot| slot.closed.cancel());
-    }
-}
-
-impl<D: Door> Client<D> {
-    pub fn new(server: Arc<SshServer<D>>, connection: Arc<Connection>) -> Self {
-        Self { server, connection, channels: HashMap::new(), listeners: HashMap::new(), refused: None }
-    }
-
-    async fn let_in(&self, user: &str, certificate: &Certificate) -> Result<(), Refusal> {
-        let lease: String = user.chars().filter(|c| !c.is_control()).take(80).collect();
-        let tenant = self.server.door().lease(user).await.ok_or(Refusal::NoLease(lease))?;
-        let authorities = tenant.authorities.iter().filter_map(|line| match PublicKey::from_openssh(line) {
-            Ok(key) => Some(key),
-            Err(error) => {
-                tracing::error!(%error, "an SSH authority of the market is no key, ignored");
-                None
-            }
-        });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        certificate::check(certificate, &tenant.key, &authorities.collect::<Vec<_>>(), now)?;
-        let key = tenant.key.clone();
-        self.server.enter(&self.connection, tenant)?;
-        self.server.door().event(&key, SessionEvent::Authenticated);
-        Ok(())
-    }
-
-    /// Starts what the channel is for; whether that was possible.
-    fn start(&mut self, id: ChannelId, command: Command, is_job: bool, session: &mut Session) -> bool {
-        let (Some(slot), Some(tenant)) = (self.channels.get_mut(&id), self.connection.tenant()) else { return false };
-        let Some(write) = slot.write.take() else { return false };
-        let (tell, signals) = mpsc::channel(MOST_SIGNALS);
-        slot.signals = Some(tell);
-        let work = Work {
-            server: Arc::clone(&self.server),
-            connection: Arc::clone(&self.connection),
-            tenant: tenant.clone(),
-            handle: session.handle(),
-            write,
-            inbox: Arc::clone(&slot.inbox),
-            steering: Steering {
-                signals,
-                size: slot.size.subscribe(),
-                closed: slot.closed.clone(),
-                over: slot.over.clone(),
-            },
-            command,
-            is_job,
-            env: std::mem::take(&mut slot.env),
-            pty: slot.pty.take(),
-        };
-        tokio::spawn(work.run());
-        true
-    }
-}
-
-impl<D: Door> Client<D> {
-    /// Channels that are open, of one kind.
-    fn count(&mut self, forwards: bool) -> usize {
-        self.channels.retain(|_, slot| !slot.over.is_cancelled());
-        self.channels.values().filter(|slot| slot.forwards == forwards).count()
-    }
-
-    fn forward(&self) -> Option<Forwarding<D>> {
-        let tenant = self.connection.tenant()?.clone();
-        Some(Forwarding { server: Arc::clone(&self.server), connection: Arc::clone(&self.connection), tenant })
-    }
-
-    /// Connects to something inside the partition; the client is told once that stands.
-    async fn connect(&mut self, channel: Channel<Msg>, to: &[&str], reply: ChannelOpenHandle) {
-        let there_is_room = self.count(true) < MOST_FORWARDS;
-        let Some(forward) = self.forward().filter(|_| there_is_room) else {
-            return reply.reject(ChannelOpenFailure::ResourceShortage).await;
-        };
-        if !to.iter().all(|word| forward::is_plain(word)) {
-            return reply.reject(ChannelOpenFailure::ConnectFailed).await;
-        }
-        let room = Room::new(&self.connection.held);
-        let slot = Slot {
-            closed: room.closed.clone(),
-            over: room.over.clone(),
-            forwards: true,
-            ..Slot::new(Arc::clone(&room.inbox))
-        };
-        self.channels.insert(channel.id(), slot);
-        let (_, write) = channel.split();
-        let words: Vec<String> = to.iter().map(|word| (*word).to_owned()).collect();
-        tokio::spawn(async move { forward.connect(&words, write, room, reply).await });
-    }
-}
-
 impl<D: Door> Handler for Client<D> {
     type Error = russh::Error;
 
@@ -242,8 +94,7 @@ impl<D: Door> Handler for Client<D> {
         let id = channel.id();
         // The reading half is dropped: what comes in is taken from the callbacks below.
         let (_, write) = channel.split();
-        let slot = Slot { write: Some(write), ..Slot::new(Arc::new(Inbox::new(Arc::clone(&self.connection.held)))) };
-        self.channels.insert(id, slot);
+        self.channels.insert(id, Slot::session(Room::new(&self.connection.held), write));
         reply.accept().await;
         Ok(())
     }
@@ -312,30 +163,29 @@ impl<D: Door> Handler for Client<D> {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         let room = self.connection.room(id);
-        self.channels
-            .insert(id, Slot { closed: room.closed, over: room.over, forwards: true, ..Slot::new(room.inbox) });
+        self.channels.insert(id, Slot::forward(room));
         Ok(())
     }
 
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
         if let Some(slot) = self.channels.remove(&id) {
-            slot.inbox.end();
-            slot.closed.cancel();
+            slot.room.inbox.end();
+            slot.room.closed.cancel();
         }
         Ok(())
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
         if let Some(slot) = self.channels.get(&id) {
-            slot.inbox.end();
+            slot.room.inbox.end();
         }
         Ok(())
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _session: &mut Session) -> Result<(), Self::Error> {
         let Some(slot) = self.channels.get(&id) else { return Ok(()) };
-        slot.inbox.push(data);
-        if slot.inbox.enough() && data.len() <= TRICKLE_BYTES as usize {
+        slot.room.inbox.push(data);
+        if slot.room.inbox.enough() && data.len() <= TRICKLE_BYTES as usize {
             tokio::time::sleep(TRICKLE_EVERY).await;
         }
         tokio::select! {
@@ -346,7 +196,7 @@ impl<D: Door> Handler for Client<D> {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
-        let behind = self.channels.get(&id).is_some_and(|slot| slot.inbox.enough());
+        let behind = self.channels.get(&id).is_some_and(|slot| slot.room.inbox.enough());
         if behind { TRICKLE_BYTES } else { WINDOW_BYTES }
     }
 
@@ -401,7 +251,12 @@ impl<D: Door> Handler for Client<D> {
 
     async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
         let sftp = || Command::Argv(vec![OWN_PROGRAM.into(), "sftp".into()]);
-        match name == "sftp" && self.start(id, sftp(), false, session) {
+        let served = match name {
+            "sftp" => self.start(id, sftp(), false, session),
+            SUBSYSTEM => self.ask(id),
+            _ => false,
+        };
+        match served {
             true => session.channel_success(id),
             false => session.channel_failure(id),
         }

@@ -5,17 +5,20 @@
 //! partition, over the guest link; the guest needs neither network nor sshd.
 //!
 //! - [`certificate`]: what is accepted, a pure function, and every refusal in words.
-//! - `handler`: one connection, as russh tells of it. `guarded`: the socket under it.
+//! - `handler`: one connection, as russh tells of it; `client`: what is known of it. `guarded`: the socket under it.
 //! - `work`: one channel, that is one job in the guest. `inbox`: its input, bounded.
+//! - `jobs`: the subsystem by which detached jobs are submitted and asked after.
 //! - `forward`: ports and connections forwarded, which begin and end inside the guest.
 //!
 //! Deliberately absent: passwords, plain keys, forwards to the host's own network.
 
 pub mod certificate;
+mod client;
 mod forward;
 mod guarded;
 mod handler;
 mod inbox;
+mod jobs;
 mod server;
 mod work;
 
@@ -23,6 +26,8 @@ pub use certificate::Refusal;
 pub use server::{SshError, SshServer};
 
 use crate::guest_link::{GuestLink, Status};
+use crate::jobs::LeaseJobs;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// A lease in one generation: who is let in, and to what.
@@ -35,6 +40,11 @@ pub struct LeaseKey {
 }
 
 impl LeaseKey {
+    /// That of a life.
+    pub fn of(run: &crate::store::Run) -> Self {
+        Self { lease: run.lease().to_string(), generation: run.generation }
+    }
+
     /// What a certificate must name.
     pub fn principal(&self) -> String {
         format!("{}.g{}", self.lease, self.generation)
@@ -65,6 +75,9 @@ pub trait Door: Send + Sync + 'static {
     /// The link to its guest. Waits until the partition is ready; an error, in words, if it will
     /// not be.
     fn link(&self, key: &LeaseKey) -> impl Future<Output = Result<GuestLink, String>> + Send;
+
+    /// The detached jobs of a lease; an error, in words, if it has ended.
+    fn jobs(&self, key: &LeaseKey) -> impl Future<Output = Result<Arc<LeaseJobs>, String>> + Send;
 
     /// Tells what clients do. Must not block.
     fn event(&self, key: &LeaseKey, event: SessionEvent);

@@ -1,8 +1,8 @@
 //! Accepts connections, bounds them, and ends them with their lease.
 
+use super::client::Client;
 use super::forward::Room;
 use super::guarded::{AuthWatch, Guarded};
-use super::handler::Client;
 use super::inbox::{Held, WINDOW_BYTES};
 use super::{Admission, Door, LeaseKey, Refusal, SessionEvent};
 use futures_util::FutureExt as _;

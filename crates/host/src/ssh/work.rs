@@ -1,6 +1,6 @@
 //! One channel at work: a job in the guest, its bytes both ways, and how it ends.
 
-use super::inbox::Inbox;
+use super::forward::Room;
 use super::server::{Connection, FINISH_WITHIN, SshServer, ended};
 use super::{Admission, Door, LeaseKey, SessionEvent};
 use crate::guest_link::{
@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// What `ssh` itself says when it is the connection that failed.
 const TRANSPORT_FAILED: u32 = 255;
@@ -24,8 +23,6 @@ const DRAIN_TICKS: u32 = 60;
 const TICK: Duration = Duration::from_secs(1);
 /// How long the agent may take to say why a guest is gone.
 const REASON_WITHIN: Duration = Duration::from_secs(2);
-/// How often a job without a client is asked after.
-const ASK_EVERY: Duration = Duration::from_millis(500);
 /// A client that does not read gets its last words within this, or not at all.
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(250);
 
@@ -36,7 +33,7 @@ pub struct Work<D> {
     pub tenant: Admission,
     pub handle: Handle,
     pub write: ChannelWriteHalf<Msg>,
-    pub inbox: Arc<Inbox>,
+    pub room: Room,
     pub steering: Steering,
     pub command: Command,
     /// Whether it can be the one job of a one-shot lease; file transfer beside it is not.
@@ -49,9 +46,6 @@ pub struct Work<D> {
 pub struct Steering {
     pub signals: mpsc::Receiver<u8>,
     pub size: watch::Receiver<(u16, u16)>,
-    pub closed: CancellationToken,
-    /// Set once the work is done: russh does not tell of a client's close after ours.
-    pub over: CancellationToken,
 }
 
 /// How serving a channel ended.
@@ -72,11 +66,11 @@ impl<D: Door> Work<D> {
             Ok(link) => self.work(&link).await,
             Err(end) => Some(end),
         };
-        self.inbox.close();
+        self.room.inbox.close();
         if let Some(end) = end {
             self.conclude(end).await;
         }
-        self.steering.over.cancel();
+        self.room.leave();
     }
 
     /// The link, as soon as the partition is ready: a client may come while it boots.
@@ -84,7 +78,7 @@ impl<D: Door> Work<D> {
         tokio::select! {
             link = self.server.door().link(&self.tenant.key) => link.map_err(End::LeaseOver),
             reason = ended(&self.tenant) => Err(End::LeaseOver(reason)),
-            () = self.steering.closed.cancelled() => Err(End::ClientGone),
+            () = self.room.closed.cancelled() => Err(End::ClientGone),
         }
     }
 
@@ -132,9 +126,6 @@ impl<D: Door> Work<D> {
             End::ClientGone if only => {
                 let _ = control.close(true).await;
                 drop(served);
-                if let Some(status) = outlive(link, &job).await {
-                    self.tell(SessionEvent::Exited { job, only, status });
-                }
                 None
             }
             End::ClientGone => {
@@ -148,7 +139,7 @@ impl<D: Door> Work<D> {
     /// Moves bytes and orders until the job, the client, the lease or the link is over.
     async fn serve(&mut self, exec: Exec, only: bool) -> End {
         let Exec { mut stdin, stdout, stderr, control } = exec;
-        let inbox = Arc::clone(&self.inbox);
+        let inbox = Arc::clone(&self.room.inbox);
         let input = async move {
             while let Some(bytes) = inbox.take().await {
                 stdin.write(&bytes).await?;
@@ -195,7 +186,7 @@ impl<D: Door> Work<D> {
                     Some(_) => finish = Some((Instant::now() + FINISH_WITHIN, Finishing::new(&self.connection))),
                 },
                 () = late(&finish) => drained = true,
-                () = self.steering.closed.cancelled() => return End::ClientGone,
+                () = self.room.closed.cancelled() => return End::ClientGone,
                 _ = ticks.tick() => if let (Some(status), true) = (status, only && patience.over(&flow)) {
                     return End::Exited(status);
                 },
@@ -264,17 +255,6 @@ struct Served<D: Door> {
 impl<D: Door> Drop for Served<D> {
     fn drop(&mut self) {
         self.server.door().event(&self.lease, SessionEvent::Left { job: std::mem::take(&mut self.job) });
-    }
-}
-
-/// Asks after a job that nobody listens to. `None` once the guest cannot say.
-async fn outlive(link: &GuestLink, job: &str) -> Option<Status> {
-    loop {
-        let jobs = link.jobs().await.ok()?;
-        if let Some(status) = jobs.into_iter().find(|state| state.job == job)?.ended {
-            return Some(status);
-        }
-        sleep(ASK_EVERY).await;
     }
 }
 

@@ -17,10 +17,14 @@ pub struct Rehearsal {
 impl Rehearsal {
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("guest.sock");
-        let mut command = Command::new(program());
-        let process = command.arg("--rehearse").arg("--socket").arg(socket).spawn().unwrap();
+        let process = spawn(&directory.path().join("guest.sock"));
         Self { process, directory }
+    }
+
+    /// Another life of it, at the same place.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.process = spawn(&self.socket());
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -53,6 +57,10 @@ impl Drop for Rehearsal {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn spawn(socket: &Path) -> Child {
+    Command::new(program()).arg("--rehearse").arg("--socket").arg(socket).spawn().unwrap()
 }
 
 pub fn soon() -> Instant {

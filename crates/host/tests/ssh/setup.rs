@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use sublet_host::guest_link::GuestLink;
+use sublet_host::guest_link::{GuestLink, Status};
+use sublet_host::jobs::{self, Jobs, LeaseJobs};
 use sublet_host::ssh::{Admission, Door, LeaseKey, SessionEvent, SshServer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The agent's side of the door, for one lease.
@@ -18,6 +20,7 @@ struct OneLease {
     admission: Admission,
     link: watch::Receiver<Option<GuestLink>>,
     events: watch::Sender<Vec<SessionEvent>>,
+    jobs: Arc<Mutex<Arc<Jobs>>>,
 }
 
 impl Door for OneLease {
@@ -32,9 +35,17 @@ impl Door for OneLease {
         Ok(link.clone().unwrap())
     }
 
+    async fn jobs(&self, key: &LeaseKey) -> Result<Arc<LeaseJobs>, String> {
+        self.jobs.lock().unwrap().of(key).map_err(|error| error.to_string())
+    }
+
     fn event(&self, _key: &LeaseKey, event: SessionEvent) {
         self.events.send_modify(|events| events.push(event));
     }
+}
+
+fn key() -> LeaseKey {
+    LeaseKey { lease: "lease_a".into(), generation: 3 }
 }
 
 /// Everything a test needs.
@@ -47,6 +58,8 @@ pub struct House {
     ended: watch::Sender<Option<String>>,
     link: watch::Sender<Option<GuestLink>>,
     events: watch::Receiver<Vec<SessionEvent>>,
+    jobs: Arc<Mutex<Arc<Jobs>>>,
+    drive: Mutex<Option<AbortHandle>>,
     _stop: DropGuard,
 }
 
@@ -79,13 +92,14 @@ impl House {
         let (event_sender, events) = watch::channel(Vec::new());
         let authority = std::fs::read_to_string(keys.path("market.pub")).unwrap();
         let admission = Admission {
-            key: LeaseKey { lease: "lease_a".into(), generation: 3 },
+            key: key(),
             authorities: vec!["no key at all".into(), authority.trim().into()],
             login_user: "root".into(),
             one_shot,
             ended: ended_receiver,
         };
-        let door = OneLease { admission, link: link_receiver, events: event_sender };
+        let jobs = Arc::new(Mutex::new(Arc::new(Jobs::new(guest.directory().join("jobs")))));
+        let door = OneLease { admission, link: link_receiver, events: event_sender, jobs: Arc::clone(&jobs) };
         let host_key = std::fs::read_to_string(keys.path("host")).unwrap();
         let server = SshServer::new(&host_key, Arc::new(door)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -98,14 +112,60 @@ impl House {
         let known = format!("sublet {}", std::fs::read_to_string(keys.path("host.pub")).unwrap());
         std::fs::write(keys.path("known"), known).unwrap();
         let guest = Mutex::new(guest);
-        Self { guest, keys, right, port, server, ended, link, events, _stop: stop.drop_guard() }
+        Self {
+            guest,
+            keys,
+            right,
+            port,
+            server,
+            ended,
+            link,
+            events,
+            jobs,
+            drive: Mutex::default(),
+            _stop: stop.drop_guard(),
+        }
     }
 
     pub async fn boot(&self) {
         let socket = self.guest.lock().unwrap().socket();
         let link = GuestLink::connect(&socket, rehearsal::soon()).await.unwrap();
         link.identify(&rehearsal::identity("lease_a", 3)).await.unwrap();
+        let jobs = self.jobs.lock().unwrap().of(&key()).unwrap();
+        let drive = tokio::spawn(jobs::serve(jobs, "root".into(), link.clone()));
+        *self.drive.lock().unwrap() = Some(drive.abort_handle());
         self.link.send_replace(Some(link));
+    }
+
+    /// What an agent forgets that is killed: all but what is on the disk.
+    pub async fn forget_all(&self) {
+        if let Some(drive) = self.drive.lock().unwrap().take() {
+            drive.abort();
+        }
+        let link = self.link.send_replace(None);
+        link.expect("it was up").close();
+        *self.jobs.lock().unwrap() = Arc::new(Jobs::new(self.guest.lock().unwrap().directory().join("jobs")));
+    }
+
+    /// Another guest program in the place of this one, which knows nothing of it.
+    pub fn replace_guest(&self) {
+        self.guest.lock().unwrap().restart();
+    }
+
+    /// How the one job ended, as the guest says.
+    pub async fn job_ends(&self) -> Status {
+        let link = self.link.borrow().clone().unwrap();
+        loop {
+            if let Some(status) = link.jobs().await.unwrap()[0].ended {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Asks the subsystem of detached jobs.
+    pub async fn ask(&self, request: &serde_json::Value) -> Done {
+        self.ssh(&["-s"], &["sublet-jobs"], format!("{request}\n").as_bytes()).await
     }
 
     pub fn crash_guest(&self) {

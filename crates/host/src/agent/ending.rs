@@ -1,0 +1,147 @@
+//! The end of a lease as its client should see it come: warnings inside the partition, and its end when
+//! nobody uses it and the client wanted that.
+
+use super::guest::Kept;
+use super::shared::{Shared, Slot};
+use crate::guard::record::Boottime;
+use crate::guest_link::{Command, ExecRequest, GuestLink, OWN_PROGRAM};
+use crate::meter::{self, Now};
+use crate::partition::Ending;
+use crate::ssh::LeaseKey;
+use crate::store::Stage;
+use crate::vmm::Vmm;
+use std::sync::Arc;
+use std::time::Duration;
+use sublet_model::lease::EndReason;
+use sublet_model::units::Seconds;
+use tokio::time::{Instant, timeout};
+
+/// So long before the end it is said, and said again.
+const WARN_BEFORE: [Seconds; 3] = [Seconds(600), Seconds(300), Seconds(60)];
+/// How often the end and the use are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a guest may take to hear a warning.
+const HEAR_WITHIN: Duration = Duration::from_secs(20);
+
+/// The warning that is due with so much left, if one is that was not said yet: `said` is what was.
+fn warning(left: Seconds, said: Option<Seconds>) -> Option<Seconds> {
+    let due = WARN_BEFORE.into_iter().filter(|before| left <= *before).min()?;
+    said.is_none_or(|said| due < said).then_some(due)
+}
+
+/// What is said.
+fn words(name: &str, left: Seconds, unpaid: bool) -> String {
+    let span = match left.0 {
+        60.. => format!("{} min", (left.0 + 30) / 60),
+        seconds => format!("{} s", seconds.max(0)),
+    };
+    let advice = if unpaid {
+        "what was paid for is used up: add funds".to_owned()
+    } else {
+        format!("`sublet extend {name} 1h` on your own computer makes it longer")
+    };
+    format!("sublet: this lease ends in {span}, and all that is in this partition is wiped; {advice}")
+}
+
+/// Warns of the end for as long as the guest answers. Never returns.
+pub async fn warn<V: Vmm>(shared: &Arc<Shared<V>>, kept: &Kept, link: &GuestLink) {
+    let (partition, mut said, mut said_of) = (kept.run.partition, None, None);
+    loop {
+        let run = shared.db(move |store| store.live_run(partition)).await.ok().flatten();
+        if let Some(run) = run.filter(|run| run.stage == Stage::Ready && run.generation == kept.run.generation) {
+            let end = meter::stop_at(&run, 0);
+            if said_of != Some(end) {
+                // It was moved: what was said of the other one counts no more.
+                (said, said_of) = (None, Some(end));
+            }
+            let left = Seconds((end.0 - Boottime::now().0) / 1_000_000);
+            // What is not longer than the warning itself needs none.
+            let due = warning(left, said).filter(|due| *due < run.limit());
+            if let Some(due) = due {
+                said = Some(due);
+                tell(link, &words(&run.wanted.hostname, left, run.paid < run.term)).await;
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// On every terminal in there, and in a file. A guest that is too busy, or too old for it, is not told.
+async fn tell(link: &GuestLink, words: &str) {
+    let argv = [OWN_PROGRAM, "notice", words];
+    let request = ExecRequest {
+        job: format!("notice_{}", uuid::Uuid::now_v7().simple()),
+        command: Command::Argv(argv.map(Into::into).into()),
+        env: Vec::new(),
+        cwd: None,
+        user: String::new(),
+        pty: None,
+        keep: false,
+    };
+    let told = timeout(HEAR_WITHIN, async { link.exec(&request).await?.control.wait().await }).await;
+    tracing::debug!(?told, "the guest was told of its end");
+}
+
+/// Ends a lease that nobody uses, if its client wanted that. Never returns.
+pub async fn idle<V: Vmm>(shared: &Arc<Shared<V>>, slot: &Arc<Slot>, kept: &Kept) {
+    let key = LeaseKey::of(&kept.run);
+    let mut used = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let (jobs, of) = (Arc::clone(&shared.jobs), key.clone());
+        let Ok(Ok(jobs)) = tokio::task::spawn_blocking(move || jobs.of(&of)).await else { continue };
+        let here = *slot.present.borrow() == Some(kept.run.generation);
+        if here || jobs.is_busy() {
+            used = Instant::now();
+        }
+        let most = jobs.idle_release().map(|most| Duration::from_secs(most.0.max(0).unsigned_abs()));
+        if most.is_some_and(|most| used.elapsed() >= most) {
+            shared.left_idle(kept.run.partition, kept.run.generation, used.elapsed()).await;
+        }
+    }
+}
+
+impl<V: Vmm> Shared<V> {
+    /// A lease was used by nobody for as long as its client allowed: it ends.
+    async fn left_idle(self: &Arc<Self>, partition: sublet_model::ids::PartitionId, generation: u64, idle: Duration) {
+        let (boot_id, now) = (self.boot_id.clone(), Now::read());
+        let words = format!("nobody used it for {} s, and it was to end then", idle.as_secs());
+        let ended = self.db(move |store| {
+            let run = store.live_run(partition)?;
+            let run = run.filter(|run| run.generation == generation && run.stage == Stage::Ready);
+            let Some(run) = run else { return Ok(false) };
+            let metered = meter::seconds(&run, &boot_id, now.mono_us);
+            let ending = Ending { reason: Some(EndReason::Released), detail: Some(words), metered };
+            store.stopping(&run, ending.reason, ending.detail.as_deref(), ending.metered).map(|()| true)
+        });
+        self.settle(partition, ended.await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_warning_is_said_once_and_a_missed_one_not_at_all() {
+        for (left, said, expected) in [
+            (601, None, None),
+            (600, None, Some(600)),
+            (599, Some(600), None),
+            (290, Some(600), Some(300)),
+            (30, None, Some(60)),
+            (30, Some(60), None),
+            (-5, Some(300), Some(60)),
+        ] {
+            assert_eq!(warning(Seconds(left), said.map(Seconds)), expected.map(Seconds), "{left} {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_warning_says_what_to_do() {
+        assert!(words("box", Seconds(299), false).contains("ends in 5 min"));
+        assert!(words("box", Seconds(42), false).contains("ends in 42 s"));
+        assert!(words("box", Seconds(42), false).contains("sublet extend box 1h"));
+        assert!(words("box", Seconds(42), true).contains("add funds"));
+    }
+}

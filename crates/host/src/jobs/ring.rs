@@ -1,0 +1,126 @@
+//! The end of a job's output, in a file that does not grow.
+//!
+//! ```text
+//! | head: written, attempt, taken, missed | byte 0 of the ring ... |
+//! ```
+//!
+//! `written` counts every byte that ever came, and the next one goes to `written % size`. `taken` is how
+//! far the guest's own count of this try has come: it says from where to go on after a restart, and what
+//! comes twice is known by it. The head is written last, so that bytes of a write that was cut short
+//! come again. It is not forced to the disk: a computer that loses power loses the partition as well.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use sublet_wire::jobs::{KEPT_BYTES, OutputView};
+
+/// Room for the head; the ring begins behind it.
+const HEAD_BYTES: u64 = 64;
+const MAGIC: u64 = u64::from_le_bytes(*b"sublring");
+/// A write is cut into pieces of this size; so much of the ring is never promised to readers, for it may
+/// be half written.
+const PIECE_BYTES: u64 = 64 * 1024;
+const SIZE_BYTES: u64 = KEPT_BYTES + PIECE_BYTES;
+
+/// Output of one job.
+#[derive(Debug)]
+pub struct Ring {
+    file: File,
+    written: u64,
+    attempt: u32,
+    taken: u64,
+    missed: u64,
+}
+
+impl Ring {
+    /// Opens it, or makes it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let options = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
+        let file = options.open(path)?;
+        let mut head = [0; 40];
+        let known = file.read_exact_at(&mut head, 0).is_ok();
+        let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap_or_default());
+        if known && word(0) == MAGIC {
+            return Ok(Self { file, written: word(8), attempt: word(16) as u32, taken: word(24), missed: word(32) });
+        }
+        Ok(Self { file, written: 0, attempt: 0, taken: 0, missed: 0 })
+    }
+
+    /// How much was said, and how much of it is here.
+    pub fn view(&self) -> OutputView {
+        OutputView { bytes: self.written, kept_bytes: self.written - self.oldest(), missed_bytes: self.missed }
+    }
+
+    /// How far this try's output is here.
+    pub fn taken(&mut self, attempt: u32) -> u64 {
+        if self.attempt != attempt {
+            (self.attempt, self.taken) = (attempt, 0);
+        }
+        self.taken
+    }
+
+    /// Takes in what a try said at `at` of its own count. Bytes that are here already are left out;
+    /// a gap is noted in their place.
+    pub fn append(&mut self, attempt: u32, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let taken = self.taken(attempt);
+        if at > taken {
+            self.miss(at - taken)?;
+        }
+        let here = usize::try_from(self.taken.saturating_sub(at)).unwrap_or(usize::MAX);
+        let fresh = bytes.get(here..).unwrap_or_default();
+        self.taken += fresh.len() as u64;
+        let written = self.write(fresh);
+        if written.is_err() {
+            // A full disk must hold up neither the job nor the agent.
+            self.missed += fresh.len() as u64;
+        }
+        written.and_then(|()| self.write_head())
+    }
+
+    fn miss(&mut self, count: u64) -> io::Result<()> {
+        self.missed += count;
+        self.taken += count;
+        let note =
+            format!("\n[sublet: {count} bytes are missing here: too much was said while the host's agent was away]\n");
+        self.write(note.as_bytes())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for piece in bytes.chunks(PIECE_BYTES as usize) {
+            let at = self.written % SIZE_BYTES;
+            let before_end = piece.len().min((SIZE_BYTES - at) as usize);
+            self.file.write_all_at(&piece[..before_end], HEAD_BYTES + at)?;
+            self.file.write_all_at(&piece[before_end..], HEAD_BYTES)?;
+            self.written += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn write_head(&self) -> io::Result<()> {
+        let words = [MAGIC, self.written, self.attempt.into(), self.taken, self.missed];
+        self.file.write_all_at(&words.map(u64::to_le_bytes).concat(), 0)
+    }
+
+    /// The first byte that is kept.
+    pub fn oldest(&self) -> u64 {
+        self.written.saturating_sub(KEPT_BYTES)
+    }
+
+    /// The byte after the last.
+    pub fn end(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes from `from` on, or from the oldest that is kept; says which that was. At most `most`.
+    pub fn read(&self, from: u64, most: usize) -> io::Result<(u64, Vec<u8>)> {
+        let from = from.clamp(self.oldest(), self.written);
+        let count = usize::try_from(self.written - from).unwrap_or(usize::MAX).min(most);
+        let mut bytes = vec![0; count];
+        let at = from % SIZE_BYTES;
+        let before_end = count.min((SIZE_BYTES - at) as usize);
+        self.file.read_exact_at(&mut bytes[..before_end], HEAD_BYTES + at)?;
+        self.file.read_exact_at(&mut bytes[before_end..], HEAD_BYTES)?;
+        Ok((from, bytes))
+    }
+}
