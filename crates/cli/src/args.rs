@@ -1,8 +1,8 @@
 //! The command line: nouns with verbs, and the shortcuts that clients use all day.
 
 use crate::commands::{
-    access, account, admin, completions, context, copy, depot, forward, host, image, lease, market, rent, run, search,
-    ssh_config, statement, token, user, verify,
+    access, account, admin, completions, context, copy, depot, forward, host, image, job, lease, market, rent, run,
+    search, ssh_config, statement, token, user, verify,
 };
 use crate::config::Asked;
 use crate::output::Format;
@@ -66,6 +66,8 @@ pub enum Command {
     Cp(copy::Copy),
     Forward(forward::Forward),
     SshConfig(ssh_config::SshConfig),
+    #[command(subcommand)]
+    Job(job::Job),
     #[command(subcommand)]
     Lease(lease::Lease),
     Extend(lease::Extend),

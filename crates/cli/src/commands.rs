@@ -10,6 +10,7 @@ pub mod depot;
 pub mod forward;
 pub mod host;
 pub mod image;
+pub mod job;
 pub mod lease;
 mod leasing;
 pub mod market;
@@ -44,6 +45,7 @@ pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
         Command::Cp(copy) => return copy.run(&market()?).await,
         Command::Forward(forward) => return forward.run(&market()?).await,
         Command::SshConfig(config) => return config.run(&market()?).await,
+        Command::Job(job) => return job.run(&market()?, format).await,
         Command::Release(release) => return release.run(&market()?, format).await,
         Command::Host(host) => return host.run(&global).await,
         Command::Lease(lease) => lease.run(&market()?, format).await?,

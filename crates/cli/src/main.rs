@@ -12,6 +12,7 @@ mod logs;
 mod output;
 mod progress;
 mod ssh;
+mod transfer;
 mod values;
 
 use args::{Args, Command};

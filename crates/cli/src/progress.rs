@@ -39,6 +39,15 @@ impl Progress {
         self.0.set_message(crate::output::clean(&words.into()));
     }
 
+    /// Counts bytes towards a total; told of each that went over.
+    pub fn counted(&self, words: String, total: u64) -> Box<dyn FnMut(u64) + Send + '_> {
+        let mut done = 0;
+        Box::new(move |bytes| {
+            done = total.min(done + bytes);
+            self.bytes(words.clone(), done, total);
+        })
+    }
+
     /// Where a lease stands.
     pub fn lease(&self, lease: &LeaseView) {
         match lease.phase {

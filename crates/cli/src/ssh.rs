@@ -2,12 +2,14 @@
 //! host key that come with the lease, and the system's own `ssh`. No prompt, and no trust on
 //! first use.
 
+mod ask;
 mod command;
 mod key;
 mod pass;
 mod run;
 
+pub use ask::{Asked, ask};
 pub use command::{Invocation, quoted, settings, shell_line, way};
 pub use key::ClientKey;
 pub use pass::Pass;
-pub use run::{Ended, available, run, run_tool};
+pub use run::{Ended, available, end_with_us, run, run_tool};

@@ -1,13 +1,16 @@
 //! `sublet lease list|show`, `sublet extend`, `sublet release`
 
+use super::job::below;
 use super::leasing::{self, Patience};
 use crate::api::Market;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format, Rows, at, facts, span};
 use crate::progress::{self, Progress};
+use crate::transfer::Transfer;
 use crate::values;
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use sublet_model::units::{Seconds, Timestamp};
@@ -52,6 +55,9 @@ pub struct Release {
     /// Name or id of the lease
     #[arg(value_parser = values::reference)]
     lease: String,
+    /// First bring this here: a path below the home folder there
+    #[arg(long, value_parser = below, value_name = "PATH")]
+    save: Vec<String>,
     /// Come back at once, while it still stops
     #[arg(long)]
     no_wait: bool,
@@ -92,6 +98,13 @@ impl Extend {
 impl Release {
     /// Prints the bill.
     pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
+        if !self.save.is_empty() {
+            let (pass, key) = leasing::pass_of(market, &self.lease).await?;
+            for path in &self.save {
+                let saved = Transfer::new(&pass, &key).copy_out(".", path, Path::new(".")).await;
+                saved.with_context(|| format!("{} was not released, for {path} could not be saved", self.lease))?;
+            }
+        }
         let attempt = || format!("failed to release {}", self.lease);
         let mut lease = market.release(&self.lease).await.with_context(attempt)?;
         if !self.no_wait {

@@ -1,5 +1,6 @@
 //! `sublet rent`
 
+use super::job;
 use super::lease::{print_lease, table};
 use super::leasing::{self, Patience};
 use super::needs::Needs;
@@ -34,6 +35,9 @@ pub struct Rent {
     /// If nothing fits, wait so long until something does; whoever came first is served first
     #[arg(long, value_parser = values::seconds, value_name = "SPAN")]
     wait: Option<Seconds>,
+    /// End it once nobody has used it for so long: no session in it, no detached job that is not over
+    #[arg(long, value_parser = values::seconds, value_name = "SPAN", conflicts_with = "dry_run")]
+    idle_release: Option<Seconds>,
     /// Come back as soon as it is granted, while it still boots
     #[arg(long)]
     no_wait: bool,
@@ -45,13 +49,18 @@ pub struct Rent {
 impl Rent {
     /// Prints the lease once it is ready.
     pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
-        let wish = Wish { name: self.name.clone(), one_shot: false, wait: self.wait };
+        let wish = Wish { name: self.name.clone(), wait: self.wait, ..Wish::default() };
         if self.dry_run {
             renting::foresee(market, &self.needs, wish, format).await?;
             return Ok(ExitCode::SUCCESS);
         }
         let rented = renting::rent(market, &self.needs, wish).await?;
         let mut leases: Vec<LeaseView> = rented.into_iter().map(|rented| rented.lease).collect();
+        if let Some(span) = self.idle_release {
+            for lease in &leases {
+                job::release_when_idle(market, &lease.name, span).await?;
+            }
+        }
         if !self.no_wait {
             let patience = Patience::new(self.timeout);
             tokio::select! {

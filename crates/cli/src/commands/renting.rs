@@ -29,6 +29,8 @@ pub struct Wish {
     pub one_shot: bool,
     /// For how long to stand if nothing fits.
     pub wait: Option<Seconds>,
+    /// One that ends with its first job: how long it outlives its client.
+    pub release_after_disconnect: Option<Seconds>,
 }
 
 fn request(key: &ClientKey, needs: &Needs, wish: Wish, dry_run: bool) -> anyhow::Result<RentRequest> {
@@ -37,7 +39,7 @@ fn request(key: &ClientKey, needs: &Needs, wish: Wish, dry_run: bool) -> anyhow:
         requirements: needs.requirements()?,
         ssh_public_key: key.public.clone(),
         one_shot: wish.one_shot,
-        release_after_disconnect: None,
+        release_after_disconnect: wish.release_after_disconnect,
         wait_seconds: wish.wait,
         dry_run,
     })

@@ -3,6 +3,7 @@
 //! `ssh` starts the moment the lease is granted: the host holds the command until the guest is
 //! ready, so that the handshake hides behind the boot.
 
+use super::job::{self, below};
 use super::leasing::{self, Patience, Rented};
 use super::needs::Needs;
 use super::renting::{self, Wish};
@@ -11,9 +12,11 @@ use crate::failure::{Exit, Failure};
 use crate::output::say;
 use crate::progress::Progress;
 use crate::ssh::{self, ClientKey, Ended, Invocation, Pass};
+use crate::transfer::Transfer;
 use crate::values;
 use clap::Args;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +30,7 @@ use sublet_wire::api::LeaseView;
 /// if the way to it broke), and the lease ends with the command.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  sublet run --os debian -- uname -a\n  sublet run 'cpu>=2 os=debian price<=0.05/h' -- nproc\n  sublet run --cpu 2 --os debian -- sha256sum < big.file\n  sublet run --lease box -- df -h"
+    after_help = "Examples:\n  sublet run --os debian -- uname -a\n  sublet run 'cpu>=2 os=debian price<=0.05/h' -- nproc\n  sublet run --cpu 2 --os debian -- sha256sum < big.file\n  sublet run --in . --out results --os debian -- make results\n  sublet run --lease box -- df -h"
 )]
 pub struct Run {
     #[command(flatten)]
@@ -41,6 +44,16 @@ pub struct Run {
     /// If nothing fits, wait so long until something does; whoever came first is served first
     #[arg(long, value_parser = values::seconds, value_name = "SPAN", conflicts_with = "lease")]
     wait: Option<Seconds>,
+    /// Copy this folder's contents, or this file, into the folder in which the command runs
+    #[arg(long = "in", value_name = "PATH", conflicts_with = "lease")]
+    from: Vec<PathBuf>,
+    /// Bring this here when the command has ended, however it did: a path below that folder
+    #[arg(long, value_parser = below, value_name = "PATH", conflicts_with = "lease")]
+    out: Vec<String>,
+    /// If this program or its computer goes away while the command runs, end the lease after so long
+    /// (the command is waited for) [default: 2m]
+    #[arg(long, value_parser = values::seconds, value_name = "SPAN", conflicts_with = "lease")]
+    release_after_disconnect: Option<Seconds>,
     /// Give the command a terminal
     #[arg(short, long)]
     tty: bool,
@@ -49,6 +62,10 @@ pub struct Run {
     command: Vec<String>,
 }
 
+/// Where the command runs if files come along, below the home folder.
+const FOLDER: &str = "work";
+/// How long such a lease outlives this program.
+const AFTERLIFE: Seconds = Seconds(120);
 /// A refusal at the door within this time is tried again: the host may hear of the grant a
 /// moment after we do.
 const DOOR: Duration = Duration::from_secs(15);
@@ -68,7 +85,15 @@ impl Run {
     }
 
     fn invocation(&self) -> Invocation {
-        Invocation { terminal: Some(self.tty), command: Some(ssh::shell_line(&self.command)), ..Invocation::default() }
+        let mut line = ssh::shell_line(&self.command);
+        if self.has_files() {
+            line = format!("mkdir -p {FOLDER} && cd {FOLDER} || exit 125\n{line}");
+        }
+        Invocation { terminal: Some(self.tty), command: Some(line), ..Invocation::default() }
+    }
+
+    fn has_files(&self) -> bool {
+        !self.from.is_empty() || !self.out.is_empty()
     }
 
     async fn in_lease(&self, market: &Market, which: &str) -> anyhow::Result<ExitCode> {
@@ -78,11 +103,24 @@ impl Run {
 
     async fn in_new_lease(&self, market: &Market, verbose: bool) -> anyhow::Result<ExitCode> {
         let started = Instant::now();
-        let wish = Wish { name: self.name.clone(), one_shot: true, wait: self.wait };
+        // With files to bring back the lease does not end with the command; it ends once nobody is there.
+        let wish = Wish {
+            name: self.name.clone(),
+            one_shot: !self.has_files(),
+            wait: self.wait,
+            release_after_disconnect: self.release_after_disconnect,
+            ..Wish::default()
+        };
         let rented = renting::rent_one(market, &self.needs, wish).await?;
         let progress =
             Arc::new(Progress::start(format!("{}: granted on {}", rented.lease.name, rented.lease.host_name)));
-        let ended = self.at_the_door(market, &rented, &progress).await;
+        let ended = async {
+            self.bring_in(market, &rented, &progress).await?;
+            let ended = self.at_the_door(market, &rented, &progress).await?;
+            self.bring_out(&rented, &ended).await?;
+            anyhow::Ok(ended)
+        };
+        let ended = ended.await;
         progress.clear();
         let lease = rented.lease;
         let ended = match ended {
@@ -102,12 +140,36 @@ impl Run {
                 }
                 seen
             }
+            Ended::Exited(_) if self.has_files() => leave(market, &lease).await.and(None),
             Ended::Exited(_) => None,
         };
         if verbose || std::io::stderr().is_terminal() {
             say_bill(market, lease, started).await;
         }
         conclude(ended, seen)
+    }
+
+    async fn bring_in(&self, market: &Market, rented: &Rented, progress: &Progress) -> anyhow::Result<()> {
+        if !self.has_files() {
+            return Ok(());
+        }
+        leasing::until_ready(market, rented.lease.clone(), progress, Patience::new(None)).await?;
+        progress.clear();
+        let idle = self.release_after_disconnect.unwrap_or(AFTERLIFE);
+        job::release_when_idle(market, &rented.lease.id.to_string(), idle).await?;
+        for from in &self.from {
+            Transfer::new(&rented.pass, &rented.key).copy_in(from, FOLDER).await?;
+        }
+        Ok(())
+    }
+
+    async fn bring_out(&self, rented: &Rented, ended: &Ended) -> anyhow::Result<()> {
+        if let Ended::Exited(_) = ended {
+            for path in &self.out {
+                Transfer::new(&rented.pass, &rented.key).copy_out(FOLDER, path, Path::new(".")).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Calls `ssh`, again while the host does not know the lease yet.

@@ -78,6 +78,11 @@ impl Pass {
         self.expires_at > now()
     }
 
+    /// Every pass that still opens something.
+    pub fn valid(context: &Path) -> Vec<Self> {
+        all(context).into_iter().filter(Self::is_valid).collect()
+    }
+
     /// The certificate's file.
     pub fn certificate(&self) -> PathBuf {
         self.folder.join("certificate.pub")

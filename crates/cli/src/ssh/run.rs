@@ -81,7 +81,7 @@ pub async fn run_tool(program: &str, arguments: Vec<std::ffi::OsString>) -> anyh
 /// Killed, we leave nobody behind who holds the partition as if we were there: the host sees the
 /// client go, and a one-shot lease ends by itself.
 #[allow(unsafe_code)]
-fn end_with_us(command: &mut Command) {
+pub fn end_with_us(command: &mut Command) {
     let us = rustix::process::getpid();
     let ask = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;

@@ -8,9 +8,13 @@
 mod access;
 mod apart;
 mod crashes;
+mod ending;
 mod fixture;
+mod flood;
 mod images;
+mod jobs;
 mod locked;
+mod outage;
 mod silence;
 mod tools;
 mod work;

@@ -1,11 +1,11 @@
 //! A leased partition with the tools that people have: files in and out, ports both ways, plain ssh.
 
-use crate::fixture::{SMALL, world};
+use crate::fixture::{FULL, SMALL, world};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use sublet_testing::Person;
 use sublet_testing::world::{eventually, free_port};
@@ -37,26 +37,78 @@ fn ordinary_tools_come_in_and_ports_lead_both_ways() -> Result<()> {
     Ok(())
 }
 
-/// `ssh box.sublet` and its like, by the one line that `sublet ssh-config` prints.
-fn plain_ssh(alice: &Person, dir: &std::path::Path) -> Result<()> {
-    let line = alice.run(&["ssh-config"])?.ok()?.stdout;
+/// The file that a person's own configuration would include.
+fn config(alice: &Person, dir: &std::path::Path) -> Result<String> {
     let config = dir.join("ssh_config");
-    fs::write(&config, &line)?;
-    let tool = |words: &[&str]| -> Result<Output> {
-        let mut command = alice.command(&[]);
-        let mut tool = Command::new(words[0]);
-        tool.args(["-F".as_ref(), config.as_os_str()]).args(&words[1..]);
-        tool.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.env_clear();
-        let done = tool.output()?;
-        println!(
-            "$ {}\n{}{}",
-            words.join(" "),
-            String::from_utf8_lossy(&done.stdout),
-            String::from_utf8_lossy(&done.stderr)
-        );
+    fs::write(&config, alice.run(&["ssh-config"])?.ok()?.stdout)?;
+    Ok(config.to_string_lossy().into_owned())
+}
+
+/// A program of somebody else, which finds what a person's own shell has; what it said is printed.
+fn tool(alice: &Person, first: &[&str], words: &[&str]) -> Result<Output> {
+    let surroundings = alice.command(&[]);
+    let mut tool = Command::new(words[0]);
+    tool.args(first).args(&words[1..]).stdin(Stdio::null());
+    tool.envs(surroundings.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let done = tool.output().with_context(|| format!("{} is not installed", words[0]))?;
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    println!("$ {}\n{out}{err}", words.join(" "));
+    Ok(done)
+}
+
+#[test]
+fn programs_that_call_ssh_come_in_as_they_are() -> Result<()> {
+    let world = world()?;
+    let alice = world.person("alice")?;
+    alice.rent("box", "debian", &FULL)?;
+    let dir = world.dir().join("tools");
+    fs::create_dir_all(dir.join("src/deep"))?;
+    fs::write(dir.join("src/deep/file"), "one\n")?;
+    let config = config(&alice, &dir)?;
+    let text = |path: &str| dir.join(path).to_string_lossy().into_owned();
+    let ssh = format!("ssh -F {config}");
+    let runs = |words: &[&str]| -> Result<Output> {
+        let done = tool(&alice, &[], words)?;
+        ensure!(done.status.success(), "{words:?}: {done:?}");
         Ok(done)
     };
+    let here = |program: &str| Command::new(program).arg("--version").output().is_ok();
+
+    runs(&["rsync", "-e", &ssh, "-a", "--stats", &format!("{}/", text("src")), "box.sublet:/root/src/"])?;
+    ensure!(alice.inside("box", "cat /root/src/deep/file")?.ok()?.stdout == "one\n");
+    let make =
+        "cd /root/src && git init -q -b main && git add . && git -c user.name=a -c user.email=a@b commit -qm one";
+    alice.inside("box", make)?.ok()?;
+    let clone = format!("core.sshCommand={ssh}");
+    runs(&["git", "-c", &clone, "clone", "box.sublet:/root/src", &text("clone")])?;
+    ensure!(fs::read_to_string(dir.join("clone/deep/file"))? == "one\n");
+    if here("sshfs") && std::path::Path::new("/dev/fuse").exists() {
+        let at = text("mounted");
+        fs::create_dir(&at)?;
+        runs(&["sshfs", "-F", &config, "box.sublet:/root/src", &at])?;
+        let seen = fs::read_to_string(dir.join("mounted/deep/file"));
+        let written = fs::write(dir.join("mounted/deep/new"), "written through it\n");
+        runs(&["fusermount", "-u", &at])?;
+        written?;
+        ensure!(seen? == "one\n");
+        ensure!(alice.inside("box", "cat /root/src/deep/new")?.ok()?.stdout == "written through it\n");
+    } else {
+        println!("sshfs is not tried: it, or /dev/fuse, is not here");
+    }
+    if here("ansible") {
+        let common = format!("ansible_ssh_common_args='-F {config}'");
+        let done = runs(&["ansible", "box.sublet", "-i", "box.sublet,", "-e", &common, "-m", "ping"])?;
+        ensure!(String::from_utf8_lossy(&done.stdout).contains("\"ping\": \"pong\""), "{done:?}");
+    } else {
+        println!("ansible is not tried: it is not here");
+    }
+    Ok(())
+}
+
+/// `ssh box.sublet` and its like, by the one line that `sublet ssh-config` prints.
+fn plain_ssh(alice: &Person, dir: &std::path::Path) -> Result<()> {
+    let config = config(alice, dir)?;
+    let tool = |words: &[&str]| tool(alice, &["-F", &config], words);
     let done = tool(&["ssh", "box.sublet", "uname -r; echo $SUBLET_LEASE"])?;
     ensure!(done.status.success() && done.stdout.starts_with(b"6.12"), "{done:?}");
     let copy = dir.join("copy").to_string_lossy().into_owned();
