@@ -3,9 +3,11 @@
 
 mod authority;
 mod failing;
+mod granting;
 mod kill;
 mod life;
 mod limits;
+mod many;
 mod people;
 mod property;
 mod receipts;
@@ -14,5 +16,6 @@ mod silence;
 mod standing;
 mod sync;
 mod thread;
+mod waiting;
 mod windows;
 pub(crate) mod world;

@@ -7,6 +7,9 @@ use sublet_model::ids::HostId;
 use sublet_model::partition::alter;
 use sublet_model::units::Timestamp;
 
+#[cfg(test)]
+mod tests;
+
 /// The partitions of a host that are lent; none if nothing may be granted on it.
 pub(super) fn on_host(state: &State, host: HostId, now: Timestamp) -> Vec<Listing<'_>> {
     state.host(host).filter(|host| lends(state, host, now)).map(|host| of_host(state, host, now)).unwrap_or_default()

@@ -11,29 +11,29 @@ use sublet_model::partition::Phase;
 use sublet_model::units::Seconds;
 use sublet_wire::problem::Kind;
 
-const MINUTE: i64 = 60;
+pub(super) const MINUTE: i64 = 60;
 
-fn key(n: u128) -> Idempotency {
+pub(super) fn key(n: u128) -> Idempotency {
     Idempotency { member: id(CLIENT), key: format!("key-{n}"), body: Sha256Digest::of(&n.to_be_bytes()) }
 }
 
-fn waiting(n: u128, actor: Actor, cpu: i64) -> Request {
+pub(super) fn waiting(n: u128, actor: Actor, cpu: i64) -> Request {
     let rent = Rent { wait: Some(Seconds(10 * MINUTE)), ..asking(actor, &[id(n)], cpu) };
     Request { command: Command::Rent(Box::new(rent)), idempotency: Some(key(n)) }
 }
 
-fn ask<D: Commit>(world: &mut World<D>, n: u128, cpu: i64) -> Result<Reply, Refusal> {
+pub(super) fn ask<D: Commit>(world: &mut World<D>, n: u128, cpu: i64) -> Result<Reply, Refusal> {
     world.step(vec![waiting(n, client(), cpu)]).remove(0)
 }
 
-fn stands(reply: Result<Reply, Refusal>) -> Stands {
+pub(super) fn stands(reply: Result<Reply, Refusal>) -> Stands {
     match reply {
         Ok(Reply::Stands(stands)) => stands,
         other => panic!("{other:?}"),
     }
 }
 
-fn granted(reply: Result<Reply, Refusal>) -> LeaseId {
+pub(super) fn granted(reply: Result<Reply, Refusal>) -> LeaseId {
     match reply {
         Ok(Reply::Outcome(Outcome::Granted { lease, .. })) => lease,
         other => panic!("{other:?}"),
@@ -41,7 +41,7 @@ fn granted(reply: Result<Reply, Refusal>) -> LeaseId {
 }
 
 /// A market in which one lease has everything; answers it.
-fn full() -> (World, Agent, LeaseId) {
+pub(super) fn full() -> (World, Agent, LeaseId) {
     let (mut world, mut agent) = World::lending();
     agent.says.division.partitions[1].lendable = false;
     agent.says.division.revision += 1;
@@ -51,7 +51,7 @@ fn full() -> (World, Agent, LeaseId) {
 }
 
 /// The lease ends, and its host says that all is wiped: the command that frees the partition.
-fn gone(world: &mut World, agent: &mut Agent, lease: LeaseId) -> Request {
+pub(super) fn gone(world: &mut World, agent: &mut Agent, lease: LeaseId) -> Request {
     world.call(Command::Release { actor: operator(), lease }).unwrap();
     let lease = world.lease(lease).clone();
     agent.sees(&lease, Phase::Gone { reason: None });
