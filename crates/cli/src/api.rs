@@ -1,5 +1,7 @@
 //! The market's API, a function a call. Where it answers is known here and nowhere else.
 
+mod money;
+
 use crate::config::{Asked, Config, Folders};
 use crate::failure::{Exit, Failure};
 use serde::de::DeserializeOwned;

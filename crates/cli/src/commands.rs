@@ -7,6 +7,7 @@ pub mod completions;
 pub mod context;
 pub mod copy;
 pub mod depot;
+pub mod dispute;
 pub mod forward;
 pub mod host;
 pub mod image;
@@ -14,6 +15,7 @@ pub mod job;
 pub mod lease;
 mod leasing;
 pub mod market;
+pub mod money;
 mod nearest;
 mod needs;
 pub mod rent;
@@ -51,6 +53,9 @@ pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
         Command::Lease(lease) => lease.run(&market()?, format).await?,
         Command::Extend(extend) => extend.run(&market()?, format).await?,
         Command::Statement(statement) => statement.run(&market()?, format).await?,
+        Command::Balance(balance) => balance.run(&market()?, format).await?,
+        Command::Alerts(alerts) => alerts.run(&market()?, format).await?,
+        Command::Dispute(dispute) => dispute.run(&market()?, format).await?,
         Command::Verify(verify) => return verify.run(format),
         Command::Login(login) => login.run(&global).await?,
         Command::Context(contexts) => contexts.run(format)?,

@@ -305,6 +305,9 @@ pub struct StatementLine {
     /// What was given back of it since.
     #[serde(default)]
     pub credited: Micros,
+    /// What of that the lender bears; the rest is the operator's.
+    #[serde(default)]
+    pub credited_by_lender: Micros,
     /// What is kept back from the lender while it is disputed.
     #[serde(default)]
     pub withheld: Micros,

@@ -1,6 +1,7 @@
 //! `sublet host …`: what a lender does on the own computer, and what everybody may see of hosts.
 
 mod check;
+mod earnings;
 pub mod guard;
 mod join;
 mod lend;
@@ -35,6 +36,7 @@ pub enum Host {
     Status(own::StatusOf),
     #[command(visible_alias = "join-token")]
     Token(join::Token),
+    Earnings(earnings::Earnings),
     /// Hosts of the market
     #[command(visible_alias = "ls")]
     List,
@@ -133,6 +135,7 @@ impl Host {
             Self::Run(run) => run.run().await?,
             Self::Status(status) => status.run(format)?,
             Self::Token(token) => token.run(&Market::open(&global.asked())?, format).await?,
+            Self::Earnings(earnings) => earnings.run(&Market::open(&global.asked())?, format).await?,
             Self::List => list::list(&Market::open(&global.asked())?, format).await?,
             Self::Show { host } => list::show(&Market::open(&global.asked())?, &host, format).await?,
         }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use sublet_model::units::{Seconds, Timestamp};
-use sublet_wire::api::{LeaseView, Timeline};
+use sublet_wire::api::{LeaseView, Story, Timeline};
 
 /// Look at leases
 #[derive(Debug, Subcommand)]
@@ -28,6 +28,12 @@ pub enum Lease {
     },
     /// One lease: where it stands, what it costs, what happened when
     Show {
+        /// Name or id of the lease
+        #[arg(value_parser = values::reference)]
+        lease: String,
+    },
+    /// The whole story of a lease, from what is stored: terms, steps, receipts, money, disputes
+    Explain {
         /// Name or id of the lease
         #[arg(value_parser = values::reference)]
         lease: String,
@@ -80,6 +86,10 @@ impl Lease {
             Self::Show { lease } => {
                 let lease = market.lease(&lease).await.with_context(|| format!("failed to show {lease}"))?;
                 print_lease(&lease, format)
+            }
+            Self::Explain { lease } => {
+                let story = market.story(&lease).await.with_context(|| format!("failed to explain {lease}"))?;
+                if format == Format::Json { output::json(&story) } else { tell(&story) }
             }
         }
     }
@@ -176,11 +186,24 @@ pub fn print_lease(lease: &LeaseView, format: Format) -> anyhow::Result<()> {
         ("term", format!("{} from ready", lease.term)),
         ("used", format!("{}, {}", lease.seconds, lease.cost_so_far)),
     ]);
+    if let Some(held) = lease.held {
+        all.push(("paid", format!("for {} so far, {held} held", lease.paid)));
+    }
+    all.extend(lease.funds_warning.clone().map(|words| ("warning", words)));
     if holds {
         all.push(("ends", at(lease.ends_at)));
     }
     facts(&all)?;
     timeline(&lease.timeline)
+}
+
+/// A line an event, oldest first.
+fn tell(story: &Story) -> anyhow::Result<()> {
+    let mut rows = Rows::new(&["at", "what", "in words"], "nothing is known of it");
+    for event in &story.events {
+        rows.row(vec![exact(event.at), event.what.clone(), event.words.clone()]);
+    }
+    rows.print()
 }
 
 /// What happened when, and how long each step took.

@@ -15,6 +15,7 @@ use sublet_market::serve::{ServeOptions, serve};
 pub enum Market {
     Init(Init),
     Serve(Serve),
+    Audit(super::money::Audit),
 }
 
 /// Make a market in a new folder: keys, certificate, database
@@ -74,6 +75,7 @@ impl Market {
         match self {
             Self::Init(init) => init.run(format),
             Self::Serve(serve) => serve.run().await,
+            Self::Audit(audit) => audit.run(format),
         }
     }
 }
@@ -126,7 +128,7 @@ impl Serve {
     }
 }
 
-fn check_is_market(dir: &Path) -> anyhow::Result<()> {
+pub(super) fn check_is_market(dir: &Path) -> anyhow::Result<()> {
     use crate::failure::{Exit, Failure};
     if dir.join("market.toml").is_file() {
         return Ok(());

@@ -41,7 +41,7 @@ pub struct Needs {
     /// Dearest price an hour, such as 0.05/h
     #[arg(long, value_parser = units::parse_price, value_name = "PRICE")]
     price_at_most: Option<MicrosPerHour>,
-    /// Dearest price for the whole term, such as 0.30
+    /// Spend no more than this in all, lengthened or not, such as 0.30
     #[arg(long, value_parser = units::parse_micros, value_name = "AMOUNT")]
     max_total: Option<Micros>,
     /// A label the offer must have, such as region=eu; may be repeated

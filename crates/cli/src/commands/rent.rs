@@ -35,6 +35,10 @@ pub struct Rent {
     /// If nothing fits, wait so long until something does; whoever came first is served first
     #[arg(long, value_parser = values::seconds, value_name = "SPAN")]
     wait: Option<Seconds>,
+    /// Pay so much further ahead than a quarter of an hour, so that the lease outlives a market that
+    /// is out of reach for as long
+    #[arg(long, value_parser = values::seconds, value_name = "SPAN")]
+    outage_allowance: Option<Seconds>,
     /// End it once nobody has used it for so long: no session in it, no detached job that is not over
     #[arg(long, value_parser = values::seconds, value_name = "SPAN", conflicts_with = "dry_run")]
     idle_release: Option<Seconds>,
@@ -49,7 +53,12 @@ pub struct Rent {
 impl Rent {
     /// Prints the lease once it is ready.
     pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
-        let wish = Wish { name: self.name.clone(), wait: self.wait, ..Wish::default() };
+        let wish = Wish {
+            name: self.name.clone(),
+            wait: self.wait,
+            outage_allowance: self.outage_allowance,
+            ..Wish::default()
+        };
         if self.dry_run {
             renting::foresee(market, &self.needs, wish, format).await?;
             return Ok(ExitCode::SUCCESS);

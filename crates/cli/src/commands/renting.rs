@@ -29,6 +29,8 @@ pub struct Wish {
     pub one_shot: bool,
     /// For how long to stand if nothing fits.
     pub wait: Option<Seconds>,
+    /// For how long the market may be out of reach, beyond a quarter of an hour.
+    pub outage_allowance: Option<Seconds>,
     /// One that ends with its first job: how long it outlives its client.
     pub release_after_disconnect: Option<Seconds>,
 }
@@ -41,6 +43,7 @@ fn request(key: &ClientKey, needs: &Needs, wish: Wish, dry_run: bool) -> anyhow:
         one_shot: wish.one_shot,
         release_after_disconnect: wish.release_after_disconnect,
         wait_seconds: wish.wait,
+        outage_allowance_seconds: wish.outage_allowance,
         dry_run,
     })
 }

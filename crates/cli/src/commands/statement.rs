@@ -17,14 +17,14 @@ use sublet_wire::api::Statement;
 #[command(after_help = "Examples:\n  sublet statement --side lender\n  \
                         sublet statement --month 2026-11 --export november.json; sublet verify november.json")]
 pub struct StatementOf {
-    /// What you pay, or what you earn; with --export also what the operator keeps
+    /// What you pay, what you earn, or what the operator keeps
     #[arg(long, value_enum, default_value_t = Side::Client)]
     side: Side,
     /// Write the settled leases into this file, signed, with all that `sublet verify` needs (- for stdout)
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
     /// Only leases settled in this month, such as 2026-11, by UTC
-    #[arg(long, value_name = "MONTH", value_parser = month, requires = "export")]
+    #[arg(long, value_name = "MONTH", value_parser = month)]
     month: Option<(Timestamp, Timestamp)>,
 }
 
@@ -37,7 +37,7 @@ enum Side {
 }
 
 /// From its first moment to the first one after it.
-fn month(text: &str) -> Result<(Timestamp, Timestamp), String> {
+pub(super) fn month(text: &str) -> Result<(Timestamp, Timestamp), String> {
     let wrong = || format!("{text:?} is not a month such as 2026-11");
     let first: Date = format!("{text}-01").parse().map_err(|_| wrong())?;
     let instant = |date: Date| -> Result<Timestamp, String> {
@@ -59,7 +59,7 @@ impl StatementOf {
             let document = market.export(side, self.month).await.context("failed to export the statement")?;
             return write(file, &document);
         }
-        let statement = market.statement(side).await.context("failed to get the statement")?;
+        let statement = market.statement_between(side, self.month).await.context("failed to get the statement")?;
         if format == Format::Json { output::json(&statement) } else { print(&statement) }
     }
 }
@@ -90,7 +90,11 @@ fn print(statement: &Statement) -> anyhow::Result<()> {
         ]);
     }
     rows.print()?;
-    let verb = if statement.side == "lender" { "earned" } else { "to pay" };
+    let verb = match statement.side.as_str() {
+        "lender" => "earned",
+        "operator" => "kept",
+        _ => "to pay",
+    };
     Ok(output::print(&format!("settled, {verb}: {} {}", statement.total, output::clean(&statement.currency)))?)
 }
 

@@ -53,18 +53,16 @@ pub fn statement(
         state.charge(lease.id).is_some_and(|charge| (from..until).contains(&charge.settled_at))
     };
     let lines: Vec<StatementLine> = leases.filter(is_meant).map(|lease| line(state, lease, now)).collect();
-    let total = lines.iter().filter(|line| line.settled).map(|line| amount(state, line, side)).sum();
+    let total = lines.iter().filter(|line| line.settled).map(|line| amount(line, side)).sum();
     Statement { account, side: side.word().into(), currency: currency.into(), lines, total }
 }
 
 /// What a settled line comes to for a side.
-fn amount(state: &State, line: &StatementLine, side: Side) -> Micros {
-    let by_operator = state.credits(line.lease).filter(|credit| credit.borne_by == CreditBearer::Operator);
-    let by_operator: Micros = by_operator.map(|credit| credit.micros).sum();
+fn amount(line: &StatementLine, side: Side) -> Micros {
     match side {
         Side::Client => line.charge.total - line.credited,
-        Side::Lender => line.charge.total - line.fee - (line.credited - by_operator),
-        Side::Operator => line.fee - by_operator,
+        Side::Lender => line.charge.total - line.fee - line.credited_by_lender,
+        Side::Operator => line.fee - (line.credited - line.credited_by_lender),
     }
 }
 
@@ -84,6 +82,11 @@ fn line(state: &State, row: &Lease, now: Timestamp) -> StatementLine {
         arithmetic: arithmetic(&charge),
         fee: fee(charge.total, terms.fee_permille),
         credited: state.credits(row.id).map(|credit| credit.micros).sum(),
+        credited_by_lender: state
+            .credits(row.id)
+            .filter(|credit| credit.borne_by == CreditBearer::Lender)
+            .map(|credit| credit.micros)
+            .sum(),
         withheld: state.balance(Book::Withheld(row.id)),
         charge,
         settled: state.charge(row.id).is_some(),
