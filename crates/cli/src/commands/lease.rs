@@ -233,7 +233,8 @@ fn timeline_lines(timeline: &Timeline) -> Vec<String> {
     let mut before = None;
     let line = |(name, at): (&str, Timestamp)| {
         let since = before.replace(at).map_or(String::new(), |b: Timestamp| format!("  +{}", span(at.0 - b.0)));
-        format!("  {name:14} {}{since}", exact(at))
+        let how = t.started.as_ref().filter(|_| name == "booted").map_or(String::new(), |how| format!("  {how}"));
+        format!("  {name:14} {}{since}{how}", exact(at))
     };
     happened.into_iter().map(line).collect()
 }

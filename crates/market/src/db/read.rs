@@ -244,6 +244,7 @@ fn lease(
             granted_at: c.at_option("granted_at")?,
             fetched_at: c.at_option("fetched_at")?,
             booted_at: c.at_option("booted_at")?,
+            started: c.get("started")?,
             ready_at: c.at_option("ready_at")?,
             contact_at: c.at_option("contact_at")?,
             stopped_at: c.at_option("stopped_at")?,

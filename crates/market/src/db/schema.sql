@@ -197,6 +197,7 @@ create table leases (
     terms_key text not null,        -- the market's key
     terms_signature text not null,  -- ed25519, base 64
     detail text,                    -- more words from the host on a failure
+    started text,                   -- how its machine was started: from a template, or booted and why
     check ((state in ('stopping', 'lost', 'ended')) = (reason is not null)),
     check ((state = 'ended') = (ended_at is not null)),
     check (state <> 'active' or ready_at is not null),

@@ -246,6 +246,9 @@ pub struct Timeline {
     pub fetched_at: Option<Timestamp>,
     /// The machine was started.
     pub booted_at: Option<Timestamp>,
+    /// How: `warm`, from a template, or `cold`, booted, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
     /// The guest answered: the meter runs.
     pub ready_at: Option<Timestamp>,
     /// The client authenticated for the first time.

@@ -7,10 +7,10 @@ use rusqlite::{Connection, params};
 use sublet_model::lease::LeaseState;
 
 const MOVED: &str = "update leases set state = ?2, reason = ?3, silent_since = ?4, fetched_at = ?5, booted_at = ?6,
-                     ready_at = ?7, contact_at = ?8, stopped_at = ?9, detail = ?10 where id = ?1";
+                     ready_at = ?7, contact_at = ?8, stopped_at = ?9, detail = ?10, started = ?11 where id = ?1";
 const MOVED_TO_ITS_END: &str =
     "update leases set state = ?2, reason = ?3, silent_since = ?4, fetched_at = ?5, booted_at = ?6, ready_at = ?7,
-     contact_at = ?8, stopped_at = ?9, detail = ?10, ended_at = ?11 where id = ?1";
+     contact_at = ?8, stopped_at = ?9, detail = ?10, started = ?11, ended_at = ?12 where id = ?1";
 
 pub(super) fn of_lease(db: &Connection, change: &Change) -> Done {
     use Change as C;
@@ -27,8 +27,21 @@ pub(super) fn of_lease(db: &Connection, change: &Change) -> Done {
             let [contact, stopped, ended] = [t.contact_at, t.stopped_at, t.ended_at].map(micros);
             // One that goes on leaves the column alone by which indexes tell what runs: they need no look then.
             let sql = if ended.is_some() { MOVED_TO_ITS_END } else { MOVED };
-            let mut values =
-                params![lease, word, reason, silent_since, fetched, booted, ready, contact, stopped, detail, ended];
+            let how = &t.started;
+            let mut values = params![
+                lease,
+                word,
+                reason,
+                silent_since,
+                fetched,
+                booted,
+                ready,
+                contact,
+                stopped,
+                detail,
+                how,
+                ended
+            ];
             if ended.is_none() {
                 values = &values[..values.len() - 1];
             }

@@ -102,6 +102,9 @@ impl Intake<'_, '_> {
         note(&mut timeline.fetched_at, started);
         note(&mut timeline.booted_at, started);
         note(&mut timeline.contact_at, seen.first_contact);
+        if started && seen.started.is_some() {
+            timeline.started = seen.started.as_deref().map(tidy);
+        }
         let detail = seen.detail.as_deref().map(tidy).or_else(|| lease.detail.clone());
         if timeline != lease.timeline || detail != lease.detail {
             self.draft.put(Change::LeaseMoved { lease: id, state: lease.state, timeline, detail });

@@ -32,11 +32,13 @@ fn a_lease_from_request_to_bill() {
     world.sync(&mut agent);
     world.pass(5);
     agent.sees(&lease, Phase::Ready);
+    agent.says.observed.last_mut().unwrap().started = Some("warm:\tfrom a template".into());
     world.sync(&mut agent);
     let ready_at = world.now;
     let timeline = world.lease(lease.id).timeline.clone();
     assert_eq!(world.lease(lease.id).state, LeaseState::Active { ready_at, silent_since: None });
     assert!(timeline.booted_at < timeline.ready_at && timeline.contact_at.is_none());
+    assert_eq!(timeline.started.as_deref(), Some("warm: from a template"), "a host's words, tidied");
 
     world.pass(37);
     let version = world.engine.state().lease_version(lease.id);

@@ -146,6 +146,7 @@ impl Agent {
             seconds: Seconds(0),
             first_contact: false,
             detail: None,
+            started: None,
         };
         self.says.observed.retain(|o| o.partition != lease.partition);
         self.says.observed.push(seen);
