@@ -125,6 +125,7 @@ impl Host {
             nonce: challenge.nonce,
             last_session: 1,
             protocol: PROTOCOL,
+            epoch: None,
         };
         let proof = serde_json::to_string(&proof)?;
         let answer: SessionAnswer = serde_json::from_slice(connections[0].must(&ask("sessions", &proof)).await?)?;

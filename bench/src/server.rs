@@ -92,6 +92,8 @@ pub fn sync_request(market: &Market, host: usize) -> SyncRequest {
         observed: all.map(seen).collect(),
         receipts: Vec::new(),
         plan_version: 1,
+        lives: Vec::new(),
+        catching_up: false,
     }
 }
 
@@ -148,6 +150,8 @@ pub async fn say_gone(handle: &Handle, lease: LeaseId) -> Result<()> {
             observed: vec![gone],
             receipts: Vec::new(),
             plan_version: host.plan_version,
+            lives: Vec::new(),
+            catching_up: false,
         };
         anyhow::Ok((host.id, host.session, request))
     })?;

@@ -131,6 +131,12 @@ def given(value):
         raise Malformed
 
 
+def some(value):
+    """A list that is left out where it is empty."""
+    if value == []:
+        raise Malformed
+
+
 i64 = whole(-(2**63), I64_MAX)
 u64 = whole(0, 2**64 - 1)
 u32 = whole(0, 2**32 - 1)
@@ -168,6 +174,7 @@ TERMS = members(
     ("generation", u64), ("resources", members(("cpu", i64), ("memory", i64), ("disk", i64))), ("vcpus", u16),
     ("offer", OFFER), ("offer_version", u32), ("prices", PRICES), ("image", DIGEST), ("granted_at", i64),
     ("until?", and_then(given, i64)), ("fee_permille?", whole(1, 2**16 - 1)),
+    ("term_seconds?", and_then(given, i64)),
 )
 RECEIPT = members(
     ("lease", LEASE), ("generation", u64), ("seq", u64), ("seconds", i64), ("cpu_used_ms", i64), ("last", flag),
@@ -177,13 +184,14 @@ CLOSING = members(
     ("account", ACCOUNT), ("side", SIDE), ("from", i64), ("until", i64), ("leases", u64), ("charged", i64),
     ("credited", i64), ("fees", i64), ("earned", i64), ("amount", i64), ("lines", each(DIGEST)),
 )
+KEY_CHANGE = members(("key", key), ("from", i64), ("until", i64))
 SIGNED = (("payload", text), ("key", key), ("signature", text))
 LINE = members(("what", text), ("price", i64), ("amount", i64), ("seconds", i64), ("parts", text))
 SEGMENT = members(("from_second", i64), ("until_second", i64), ("lines", each(LINE)))
 RECORDS = {
     "head": members(
         ("record", text), ("account", ACCOUNT), ("name", text), ("side", SIDE), ("currency", text), ("from", i64),
-        ("until", i64), ("made_at", i64), ("market", key),
+        ("until", i64), ("made_at", i64), ("market", key), ("keys?", and_then(some, each(members(*SIGNED)))),
         ("hosts", each(members(("host", HOST), ("name", text), ("key", key)))),
     ),
     "terms": members(("record", text), ("lease", LEASE), *SIGNED),
@@ -240,6 +248,9 @@ class Wrong(Exception):
     def __init__(self, problem, field=None, expected=None, found=None):
         super().__init__(problem)
         self.problem, self.field, self.expected, self.found = problem, field, expected, found
+
+    def within(self, field):
+        return Wrong(self.problem, field, self.expected, self.found)
 
     def told(self, line, record=None, lease=None, receipt=None):
         fault = {
@@ -408,8 +419,7 @@ class Reader:
         getattr(self, "check_" + kind)(record)
 
     def check_head(self, head):
-        if self.known is not None:
-            same("key", self.known, head["market"])
+        self.keys = self.keys_of(head)
         for name in ("from", "until", "made_at"):
             instant(name, head[name])
         plausible("until", head["from"] <= head["until"])
@@ -418,8 +428,36 @@ class Reader:
             raise Wrong("order", "hosts")
         self.head, self.hosts = head, {host["host"]: host["key"] for host in head["hosts"]}
 
+    def keys_of(self, head):
+        """The market's keys, oldest first: (key, from, until). Each is taken with the one before."""
+        changes = head.get("keys", [])
+        spans = [[changes[0]["key"] if changes else head["market"], None, None]]
+        for at, record in enumerate(changes):
+            last = spans[-1]
+            try:
+                change = open_signed(record, "sublet key 1", KEY_CHANGE, last[0])
+                instant("from", change["from"])
+                instant("until", change["until"])
+                plausible("from", change["from"] <= change["until"] and (last[1] is None or last[1] < change["from"]))
+            except Wrong as wrong:
+                raise wrong.within(f"keys[{at}]") from None
+            last[2] = change["until"]
+            spans.append([change["key"], change["from"], None])
+        same("key", spans[-1][0], head["market"])
+        if self.known is not None and all(span[0] != self.known for span in spans):
+            raise Wrong("key", None, self.known, head["market"])
+        return spans
+
     def check_terms(self, record):
-        terms = open_signed(record, "sublet terms 1", TERMS, self.head["market"])
+        known = any(span[0] == record["key"] for span in self.keys)
+        named = record["key"] if known else self.head["market"]
+        terms = open_signed(record, "sublet terms 1", TERMS, named)
+        if not any(
+            key == record["key"] and (start is None or start <= terms["granted_at"])
+            and (end is None or terms["granted_at"] <= end)
+            for key, start, end in self.keys
+        ):
+            raise Wrong("key", "granted_at", None, str(terms["granted_at"]))
         same("lease", record["lease"], terms["lease"])
         if self.head["side"] != "operator":
             same("account", self.head["account"], terms[self.head["side"]])

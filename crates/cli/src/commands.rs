@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod account;
+pub mod backup;
 pub mod admin;
 pub mod completions;
 pub mod context;

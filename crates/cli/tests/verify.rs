@@ -39,6 +39,7 @@ fn statement(temp: &TempDir) -> (PathBuf, String) {
         until: Timestamp(1),
         made_at: Timestamp(2),
         market: market().public(),
+        keys: Vec::new(),
         hosts: Vec::new(),
     };
     let text = Writer::new(head).unwrap().finish(&market()).unwrap();

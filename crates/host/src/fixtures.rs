@@ -79,6 +79,7 @@ pub fn terms(n: u128, has: &Allocation, image: &Signed<ImageManifest>) -> Terms 
         granted_at: Timestamp(5),
         until: None,
         fee_permille: 0,
+        term_seconds: None,
     }
 }
 
@@ -99,6 +100,7 @@ pub fn wanted_run_of(n: u128, has: &Allocation, manifest: &ImageManifest, depot:
         paid_seconds: Seconds(900),
         one_shot: false,
         release_after_disconnect: Seconds(120),
+        renter: None,
     }
 }
 

@@ -8,6 +8,7 @@
 mod allocations;
 mod division;
 mod identity;
+mod kept;
 mod keys;
 mod receipts;
 mod runs;
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Version of the schema: a newer one is not opened.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// So many compiled statements are kept.
 const STATEMENTS: usize = 64;
 /// What is tried by whoever opens one.
@@ -200,6 +201,10 @@ impl Store {
         match version {
             0 => {
                 migrate.execute_batch(include_str!("store/schema.sql")).map_err(&failed)?;
+                migrate.pragma_update(None, "user_version", SCHEMA).map_err(&failed)?;
+            }
+            1 => {
+                migrate.execute_batch(include_str!("store/schema_2.sql")).map_err(&failed)?;
                 migrate.pragma_update(None, "user_version", SCHEMA).map_err(&failed)?;
             }
             SCHEMA => {}

@@ -5,11 +5,11 @@ use crate::meter;
 use crate::store::{Gone, Run, Stage, Store, StoreError};
 use std::collections::BTreeMap;
 use sublet_model::host::Inventory;
-use sublet_model::ids::PartitionId;
+use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_model::lease::EndReason;
 use sublet_model::partition::{Allocation, Phase};
 use sublet_model::units::{Seconds, Timestamp};
-use sublet_wire::sync::{MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, SyncRequest};
+use sublet_wire::sync::{Acknowledged, MOST_LIVES, MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, SyncRequest};
 
 /// No detail that is sent is longer.
 pub const LONGEST_DETAIL: usize = 2000;
@@ -37,6 +37,8 @@ pub struct Live<'a> {
     pub refusals: &'a BTreeMap<PartitionId, String>,
     /// The plan that is known.
     pub plan_version: u64,
+    /// Whether all that the market may have forgotten was told in this session, taken in or not.
+    pub caught_up: bool,
 }
 
 /// Everything the host sees. `fetched` tells how many bytes of a run's image are here, of how many.
@@ -62,6 +64,8 @@ pub fn request(
         observed: observed.collect(),
         receipts: store.unacknowledged(MOST_RECEIPTS)?,
         plan_version: live.plan_version,
+        lives: store.untold(MOST_LIVES)?,
+        catching_up: !live.caught_up && store.is_behind()?,
     })
 }
 
@@ -99,16 +103,7 @@ fn at_rest(partition: PartitionId, applied: Allocation, gone: Option<&Gone>, ref
     let gone = gone.filter(|g| g.generation >= applied.generation);
     let phase = gone.map_or(Phase::Idle, |g| Phase::Gone { reason: g.reason });
     let detail = gone.and_then(|g| g.detail.as_ref()).or(refusal).map(|d| plain(d, LONGEST_DETAIL));
-    Observed {
-        partition,
-        applied,
-        lease: None,
-        phase,
-        seconds: Seconds::ZERO,
-        first_contact: false,
-        detail,
-        started: None,
-    }
+    Observed { partition, applied, lease: None, phase, seconds: Seconds::ZERO, first_contact: false, detail, started: None }
 }
 
 /// A text from elsewhere, without control characters and not too long: the end of it is kept.
@@ -121,6 +116,19 @@ pub fn plain(text: &str, longest: usize) -> String {
         from += (bytes(&all[from..]) - longest).div_ceil(4);
     }
     all[from..].iter().collect()
+}
+
+/// Keeps what the market has taken in. Answers whether any of it was news.
+pub fn keep(store: &Store, acknowledged: &[Acknowledged], told: &[LeaseId]) -> Result<bool, StoreError> {
+    if !told.is_empty() {
+        store.told(told)?;
+    }
+    if acknowledged.is_empty() {
+        return Ok(!told.is_empty());
+    }
+    let news = store.acknowledge(acknowledged)?;
+    store.prune()?;
+    Ok(!told.is_empty() || news > 0)
 }
 
 /// Why an answer can't be followed.

@@ -1,7 +1,9 @@
 //! The resource database. SQL only, no rules: what may be done is decided by the engine, and
 //! repeated by the schema's own constraints.
 
+pub mod backup;
 pub mod create;
+pub mod month;
 pub mod query;
 pub mod sqlite;
 
@@ -48,6 +50,9 @@ pub enum DbError {
     /// There is none.
     #[error("there is no market in {0}: make one with `sublet market init`")]
     Missing(String),
+    /// Nothing is written over.
+    #[error("{0} exists already: name a new file")]
+    Taken(String),
     /// Another market serves it.
     #[error("another market (process {0}) serves this database: stop it first")]
     InUse(String),

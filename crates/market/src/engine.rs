@@ -26,6 +26,7 @@ mod account;
 mod alter;
 mod authority;
 pub(crate) mod draft;
+mod epoch;
 mod host;
 mod image;
 mod lease;
@@ -38,6 +39,7 @@ mod wake;
 
 pub use clock::{Clock, MarketClock};
 pub use draft::Keys;
+pub use epoch::Epoch;
 pub use state::State;
 pub(crate) use sync::reclaim_due;
 pub use thread::{Handle, Running};

@@ -142,6 +142,9 @@ pub struct Terms {
     /// How many thousandths of the charge the operator keeps.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub fee_permille: u16,
+    /// The longest it may run, as agreed at the grant: lengthening it is agreed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term_seconds: Option<Seconds>,
 }
 
 fn is_nothing(permille: &u16) -> bool {
@@ -292,6 +295,7 @@ mod tests {
             granted_at: Timestamp(0),
             until: None,
             fee_permille: 0,
+            term_seconds: None,
         }
     }
 

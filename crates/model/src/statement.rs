@@ -11,6 +11,7 @@ mod check;
 mod csv;
 mod fault;
 mod html;
+mod keys;
 mod record;
 mod shown;
 mod verify;
@@ -19,7 +20,7 @@ mod write;
 pub use charge::work_out;
 pub use fault::{Fault, Holds, Problem, Verdict};
 pub use record::{
-    ChargeRecord, Closing, Credit, CreditBearer, Head, HostKey, Line, ReceiptRecord, Record, Seen, Segment, Side,
+    ChargeRecord, Closing, Credit, CreditBearer, Head, HostKey, KeyChange, KeyRecord, Line, ReceiptRecord, Record, Seen, Segment, Side,
     SignedRecord,
 };
 pub use shown::Shown;

@@ -38,6 +38,10 @@ pub struct World {
     pub hosts: Vec<Host>,
     /// Between the hosts and the market.
     pub relay: Relay,
+    /// What the market finds in its environment when it is started next.
+    pub market_environment: Vec<(String, String)>,
+    /// What an agent finds in its environment when it is started next.
+    pub host_environment: Vec<(String, String)>,
 }
 
 /// A computer that lends.
@@ -147,6 +151,8 @@ impl World {
             market: None,
             _depot: depot,
             hosts: Vec::new(),
+            market_environment: Vec::new(),
+            host_environment: Vec::new(),
         };
         world.start_market()?;
         world.operator().run(&["image", "publish", "--depot-url", &format!("http://{depot_address}")])?.ok()?;
@@ -183,7 +189,8 @@ impl World {
             Command::new(&self.options.program)
                 .args(["market", "serve"])
                 .arg(self.market_dir())
-                .args(["--listen", &self.market_address]),
+                .args(["--listen", &self.market_address])
+                .envs(self.market_environment.iter().cloned()),
             self.dir.path(),
         )?;
         eventually("the market answers", PATIENCE, || {
@@ -225,6 +232,11 @@ impl World {
 
     /// A new account with one member who may rent and lend.
     pub fn person(&self, name: &str) -> Result<Person> {
+        self.newcomer(name)
+    }
+
+    /// The same, with nothing deposited yet.
+    pub fn newcomer(&self, name: &str) -> Result<Person> {
         let operator = self.operator();
         operator.run(&["account", "create", name])?.ok()?;
         let roles = ["--role", "client", "--role", "lender", "--role", "billing"];
@@ -291,7 +303,8 @@ impl World {
             Command::new(&self.options.program)
                 .args(["host", "run", "--accel", "tcg", "--state"])
                 .arg(&state)
-                .args(&self.hosts[at].words),
+                .args(&self.hosts[at].words)
+                .envs(self.host_environment.iter().cloned()),
             self.dir.path(),
         )?;
         self.hosts[at].agent = Some(agent);

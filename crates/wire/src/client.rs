@@ -244,6 +244,7 @@ pub struct HostSession {
     client: Client,
     host: HostId,
     session: u64,
+    epoch: u64,
     seq: u64,
     mac_key: [u8; KEY_BYTES],
 }
@@ -252,23 +253,41 @@ impl HostSession {
     /// Proves who the host is and opens a session; ends the host's older one, which must be named
     /// (0 for none). Keep [`Self::session`] durably before the first sync.
     pub async fn open(client: &Client, host: HostId, key: &SecretKey, last_session: u64) -> Result<Self, ClientError> {
+        Self::open_knowing(client, host, key, last_session, None).await
+    }
+
+    /// The same, naming the newest epoch of the market that the host knows: an older copy of the market
+    /// is noticed by it.
+    pub async fn open_knowing(
+        client: &Client,
+        host: HostId,
+        key: &SecretKey,
+        last_session: u64,
+        epoch: Option<u64>,
+    ) -> Result<Self, ClientError> {
         let challenge: sync::Challenge = client.post(&format!("/v1/hosts/{host}/challenge"), &()).await?;
         let request = sync::SessionRequest {
             signature: key.sign_bytes(&sync::session_proof(host, &challenge.nonce)),
             nonce: challenge.nonce,
             last_session,
             protocol: sync::PROTOCOL,
+            epoch,
         };
         let answer: sync::SessionAnswer = client.post(&format!("/v1/hosts/{host}/sessions"), &request).await?;
         let bad_key = || ClientError::Unreadable { address: client.base.clone(), reason: "bad session key".into() };
         let mac_key = BASE64.decode(answer.mac_key.as_bytes()).map_err(|_| bad_key())?;
         let mac_key = mac_key.try_into().map_err(|_| bad_key())?;
-        Ok(Self { client: client.clone(), host, session: answer.session, seq: 0, mac_key })
+        Ok(Self { client: client.clone(), host, session: answer.session, epoch: answer.epoch, seq: 0, mac_key })
     }
 
     /// Number of the session.
     pub fn session(&self) -> u64 {
         self.session
+    }
+
+    /// The market's epoch: keep it durably before the first sync.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Says everything seen, hears everything wanted. Held by the market while there is no news.

@@ -16,6 +16,10 @@ use sublet_model::units::{Seconds, Timestamp};
 use sublet_model::{billing::Terms, lease::EndReason};
 use utoipa::ToSchema;
 
+mod kept;
+
+pub use kept::{FIRST_EPOCH, KeptLife, MOST_LIVES, Renter};
+
 /// The version of this protocol. A market serves hosts of its own and of the previous version.
 pub const PROTOCOL: u32 = 1;
 /// The most partitions that one host may have.
@@ -72,6 +76,9 @@ pub struct SessionRequest {
     pub last_session: u64,
     /// Version of the protocol.
     pub protocol: u32,
+    /// The newest epoch of the market that this host knows; none from hosts that know of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
 }
 
 /// What a host signs to open a session.
@@ -88,6 +95,10 @@ pub struct SessionAnswer {
     pub mac_key: String,
     /// The market's clock.
     pub market_time: Timestamp,
+    /// Rises when the market is restored from a backup: what it was told in an older one, it may
+    /// have forgotten.
+    #[serde(default = "kept::first_epoch")]
+    pub epoch: u64,
 }
 
 impl std::fmt::Debug for SessionAnswer {
@@ -156,6 +167,13 @@ pub struct SyncRequest {
     pub receipts: Vec<Signed<Receipt>>,
     /// The plan that the host knows; the market holds the call while that is the newest.
     pub plan_version: u64,
+    /// Lives that the market was not told of in this epoch, older generations first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lives: Vec<KeptLife>,
+    /// Whether there are lives or receipts yet that it was not told of in this epoch: until then
+    /// nothing is lent here, and the host follows no plan.
+    #[serde(default, skip_serializing_if = "kept::is_false")]
+    pub catching_up: bool,
 }
 
 /// One partition as its host sees it.
@@ -200,9 +218,12 @@ pub struct SyncAnswer {
     pub ssh_ca: Vec<String>,
     /// The market's clock.
     pub market_time: Timestamp,
+    /// The lives that were told with this sync: they need not be told again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<LeaseId>,
 }
 
-/// A receipt that the host need not keep any longer.
+/// Up to where receipts are durably taken in: they need not be sent again, unless a new epoch begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Acknowledged {
     /// Of which lease.
@@ -245,6 +266,9 @@ pub struct Run {
     pub one_shot: bool,
     /// How long a one-shot lease goes on after its client vanished.
     pub release_after_disconnect: Seconds,
+    /// For a market that has to be told again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renter: Option<Renter>,
 }
 
 /// Why a host ended a generation by itself, as far as a lease is concerned.

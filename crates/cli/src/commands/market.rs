@@ -1,5 +1,6 @@
 //! `sublet market …`
 
+use super::backup::{Backup, Restore};
 use super::stop;
 use crate::output::{self, Format};
 use anyhow::Context;
@@ -15,6 +16,8 @@ use sublet_market::serve::{ServeOptions, serve};
 pub enum Market {
     Init(Init),
     Serve(Serve),
+    Backup(Backup),
+    Restore(Restore),
     Audit(super::money::Audit),
 }
 
@@ -75,6 +78,8 @@ impl Market {
         match self {
             Self::Init(init) => init.run(format),
             Self::Serve(serve) => serve.run().await,
+            Self::Backup(backup) => backup.run(format),
+            Self::Restore(restore) => restore.run(format),
             Self::Audit(audit) => audit.run(format),
         }
     }

@@ -14,6 +14,7 @@ mod flood;
 mod images;
 mod jobs;
 mod locked;
+mod money;
 mod outage;
 mod silence;
 mod tools;

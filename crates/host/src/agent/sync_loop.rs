@@ -52,6 +52,8 @@ struct SyncLoop<V: Vmm> {
     news: watch::Receiver<u64>,
     session: Option<HostSession>,
     plan_version: u64,
+    /// Whether all that the market may have forgotten was told in this session.
+    caught_up: bool,
     said: BTreeSet<String>,
     ssh_ca: Vec<String>,
 }
@@ -60,7 +62,16 @@ struct SyncLoop<V: Vmm> {
 pub async fn run<V: Vmm>(shared: Arc<Shared<V>>, client: Client) {
     let news = shared.news.subscribe();
     let ssh_ca = shared.ssh_ca.borrow().clone();
-    let mut this = SyncLoop { shared, client, news, session: None, plan_version: 0, said: BTreeSet::new(), ssh_ca };
+    let mut this = SyncLoop {
+        shared,
+        client,
+        news,
+        session: None,
+        plan_version: 0,
+        caught_up: false,
+        said: BTreeSet::new(),
+        ssh_ca,
+    };
     let mut pause = SHORTEST_PAUSE;
     let mut refused_before = false;
     loop {
@@ -102,20 +113,33 @@ impl<V: Vmm> SyncLoop<V> {
         self.news.borrow_and_update();
         let request = self.request().await?;
         let Some(answer) = self.call(&request).await? else { return Ok(()) };
-        self.take(answer).await
+        self.take(&request, answer).await
     }
 
     async fn open(&mut self) -> Result<(), RoundError> {
         let identity = self.shared.db(|store| store.identity()).await?;
         let last = identity.map_or(self.shared.identity.session, |i| i.session);
         let host = self.shared.identity.host;
-        let session = HostSession::open(&self.client, host, &self.shared.keys.identity, last).await?;
-        let number = session.session();
+        let epoch = self.shared.db(|store| store.epoch()).await?;
+        let key = &self.shared.keys.identity;
+        let session = HostSession::open_knowing(&self.client, host, key, last, Some(epoch)).await?;
+        let (number, entered) = (session.session(), session.epoch());
         // Before anything is said in it: a copy of this disk, or an older one, would not know it.
-        self.shared.db(move |store| store.opened_session(number)).await?;
+        self.shared
+            .db(move |store| {
+                store.entered_epoch(entered)?;
+                store.opened_session(number)
+            })
+            .await?;
         tracing::info!(%host, session = number, market = self.client.base(), "session open");
+        if entered != epoch {
+            tracing::warn!(
+                epoch = entered,
+                "the market was restored from a backup: it is told again what is kept here"
+            );
+        }
         self.receipt_session_change().await?;
-        (self.session, self.plan_version) = (Some(session), 0);
+        (self.session, self.plan_version, self.caught_up) = (Some(session), 0, false);
         Ok(())
     }
 
@@ -127,7 +151,7 @@ impl<V: Vmm> SyncLoop<V> {
     }
 
     async fn request(&self) -> Result<SyncRequest, StoreError> {
-        let (shared, plan_version) = (Arc::clone(&self.shared), self.plan_version);
+        let (shared, plan_version, caught_up) = (Arc::clone(&self.shared), self.plan_version, self.caught_up);
         self.shared
             .db(move |store| {
                 let refusals = Shared::<V>::lock(&shared.refusals).clone();
@@ -140,6 +164,7 @@ impl<V: Vmm> SyncLoop<V> {
                     wall_clock: Timestamp(wall_clock.as_micros() as i64),
                     refusals: &refusals,
                     plan_version,
+                    caught_up,
                 };
                 sync::request(store, &live, |run| {
                     let boot = check_image(&run.wanted).map(|image| image.boot);
@@ -168,23 +193,21 @@ impl<V: Vmm> SyncLoop<V> {
         }
     }
 
-    async fn take(&mut self, mut answer: SyncAnswer) -> Result<(), RoundError> {
+    async fn take(&mut self, request: &SyncRequest, mut answer: SyncAnswer) -> Result<(), RoundError> {
         sync::check(&mut answer)?;
         self.say(&answer);
-        if !answer.acknowledged.is_empty() {
-            let acknowledged = std::mem::take(&mut answer.acknowledged);
-            self.shared
-                .db(move |store| {
-                    store.acknowledge(&acknowledged)?;
-                    store.prune()
-                })
-                .await?;
-        }
+        let (acknowledged, told) = (std::mem::take(&mut answer.acknowledged), std::mem::take(&mut answer.told));
+        let news = self.shared.db(move |store| sync::keep(store, &acknowledged, &told)).await?;
         if answer.ssh_ca != self.ssh_ca {
             let keys = answer.ssh_ca.clone();
             self.shared.db(move |store| store.set_ssh_ca(&keys)).await?;
             self.ssh_ca.clone_from(&answer.ssh_ca);
             self.shared.ssh_ca.send_replace(answer.ssh_ca);
+        }
+        if request.catching_up {
+            // It is made by a market that does not know yet what runs here.
+            self.caught_up = !news;
+            return Ok(());
         }
         self.shared.follow(answer.plan).await?;
         self.plan_version = answer.plan_version;

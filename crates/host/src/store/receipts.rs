@@ -69,15 +69,21 @@ impl Store {
         })
     }
 
-    /// Receipts that the market has not taken in yet, oldest first within a lease.
+    /// Receipts that the market has not taken in yet in its epoch, oldest first within a lease; those
+    /// of lives that it was not told of wait until it was.
     pub fn unacknowledged(&self, most: usize) -> Result<Vec<Signed<Receipt>>> {
         const ATTEMPT: &str = "read receipts";
         let failed = StoreError::of(ATTEMPT);
         let connection = self.lock();
         let mut query = connection
-            .prepare_cached("select body from receipts where acknowledged = 0 order by lease, seq limit ?1")
+            .prepare_cached(
+                "select body from receipts p where acknowledged < ?1 \
+                 and not exists (select 1 from runs r where r.lease = p.lease and r.told_epoch < ?1) \
+                 order by lease, seq limit ?2",
+            )
             .map_err(&failed)?;
-        let rows = query.query_map([most as i64], |row| row.get::<_, String>(0)).map_err(&failed)?;
+        let epoch = super::kept::epoch(&connection).map_err(&failed)? as i64;
+        let rows = query.query_map([epoch, most as i64], |row| row.get::<_, String>(0)).map_err(&failed)?;
         rows.map(|body| from_json(ATTEMPT, &body.map_err(&failed)?)).collect()
     }
 
@@ -89,28 +95,24 @@ impl Store {
         Ok(count.unsigned_abs())
     }
 
-    /// Forgets what the market has taken in, but for the end of each chain.
-    pub fn acknowledge(&self, acknowledged: &[Acknowledged]) -> Result<()> {
+    /// Keeps what the market has taken in. Receipts are forgotten with their lives: see [`Self::prune`].
+    /// Answers how many were not known to be taken in.
+    pub fn acknowledge(&self, acknowledged: &[Acknowledged]) -> Result<usize> {
         const ATTEMPT: &str = "keep an acknowledgement";
         let failed = StoreError::of(ATTEMPT);
         self.write(ATTEMPT, |t| {
+            let epoch = super::kept::epoch(t).map_err(&failed)? as i64;
+            let mut news = 0;
             for Acknowledged { lease, seq } in acknowledged {
                 let (lease, seq) = (lease.to_string(), i64::try_from(*seq).unwrap_or(i64::MAX));
                 let mut taken = t
                     .prepare_cached(
-                        "update receipts set acknowledged = 1 where lease = ?1 and seq <= ?2 and acknowledged = 0",
+                        "update receipts set acknowledged = ?3 where lease = ?1 and seq <= ?2 and acknowledged < ?3",
                     )
                     .map_err(&failed)?;
-                taken.execute(rusqlite::params![lease, seq]).map_err(&failed)?;
-                let mut forget = t
-                    .prepare_cached(
-                        "delete from receipts where lease = ?1 and acknowledged = 1 and seq < \
-                         (select max(seq) from receipts r where r.lease = ?1)",
-                    )
-                    .map_err(&failed)?;
-                forget.execute([lease]).map_err(&failed)?;
+                news += taken.execute(rusqlite::params![lease, seq, epoch]).map_err(&failed)?;
             }
-            Ok(())
+            Ok(news)
         })
     }
 }

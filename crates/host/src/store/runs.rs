@@ -23,6 +23,9 @@ pub enum Stage {
     Gone,
 }
 
+/// How a life that is over is kept.
+pub(super) const GONE: i64 = Stage::Gone as i64;
+
 const STAGES: [Stage; 5] = [Stage::Fetching, Stage::Booting, Stage::Ready, Stage::Stopping, Stage::Gone];
 
 /// One life of a partition, as it is kept.
@@ -164,8 +167,8 @@ impl Store {
         self.write(ATTEMPT, |t| {
             change(
                 t,
-                "insert into runs (partition, generation, lease, wanted, term_seconds, paid_seconds, uuid) \
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "insert into runs (partition, generation, lease, wanted, term_seconds, paid_seconds, uuid, told_epoch) \
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ifnull((select epoch from identity), 1))",
                 rusqlite::params![
                     partition.to_string(),
                     generation as i64,
@@ -262,29 +265,28 @@ impl Store {
         self.update("record that the client is away", run, "vanished_boot_us = ?3", &[&since_boot_us])
     }
 
-    /// Forgets lives that are over, known to the market and fully receipted.
+    /// Forgets lives that are over, known to the market and fully receipted, but for the newest
+    /// [`LIVES_KEPT`](super::kept::LIVES_KEPT): a market restored from a backup asks for them again.
     pub fn prune(&self) -> Result<()> {
+        self.prune_but(super::kept::LIVES_KEPT)
+    }
+
+    pub(super) fn prune_but(&self, kept: i64) -> Result<()> {
         const ATTEMPT: &str = "forget what is over";
         let failed = StoreError::of(ATTEMPT);
+        // Rows are numbered as they begin, so the old ones are found without reading the others.
+        const OVER: &str = "from runs r where r.rowid <= (select max(rowid) from runs) - ?1 and r.stage = 4 \
+             and r.told_epoch = ifnull((select epoch from identity), 1) \
+             and not exists (select 1 from receipts p where p.lease = r.lease \
+                             and p.acknowledged < ifnull((select epoch from identity), 1)) \
+             and not exists (select 1 from gone g where g.partition = r.partition \
+                             and g.generation = r.generation and g.acknowledged = 0)";
         self.write(ATTEMPT, |t| {
-            change(
-                t,
-                "delete from receipts where acknowledged = 1 and lease in \
-                 (select lease from runs r where stage = 4 and not exists \
-                  (select 1 from receipts p where p.lease = r.lease and p.acknowledged = 0))",
-                [],
-            )
-            .map_err(&failed)?;
-            change(
-                t,
-                "delete from runs where stage = 4 \
-                 and not exists (select 1 from receipts p where p.lease = runs.lease) \
-                 and not exists (select 1 from gone g where g.partition = runs.partition \
-                                 and g.generation = runs.generation and g.acknowledged = 0)",
-                [],
-            )
-            .map(drop)
-            .map_err(&failed)
+            change(t, &format!("delete from receipts where lease in (select r.lease {OVER})"), [kept])
+                .map_err(&failed)?;
+            change(t, &format!("delete from runs where rowid in (select r.rowid {OVER})"), [kept])
+                .map(drop)
+                .map_err(&failed)
         })
     }
 }

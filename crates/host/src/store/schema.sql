@@ -11,12 +11,17 @@ create table identity (
     fingerprint text,                   -- SHA-256 of the market's certificate; none on loopback
     market_key text not null,           -- pinned: signs terms
     ssh_ca text not null,               -- JSON list: keys that may sign client certificates now
-    session integer not null default 0  -- the newest session that this host had
+    session integer not null default 0, -- the newest session that this host had
+    epoch integer not null default 1    -- the newest epoch of the market: rises when it is restored
 ) strict;
 
 create trigger a_session_only_rises before update of session on identity
 when new.session < old.session
 begin select raise(abort, 'a session number only rises'); end;
+
+create trigger an_epoch_only_rises before update of epoch on identity
+when new.epoch < old.epoch
+begin select raise(abort, 'an epoch only rises: the market is an older copy of itself'); end;
 
 create trigger a_host_keeps_its_name_and_market before update of host, market_key on identity
 begin select raise(abort, 'a host joins once; make a new state directory to join another market'); end;
@@ -87,8 +92,10 @@ create table runs (
     reason text,                        -- why it ends, where this host is the one who knows
     detail text,                        -- in more words
     started text,                       -- how its machine was started: from a template, or why not
+    told_epoch integer not null,        -- the newest epoch of the market that knows of it
     primary key (partition, generation)
 ) strict;
+create index runs_told on runs (told_epoch);
 
 -- A host runs at most one generation of a partition.
 create unique index one_life_a_partition on runs (partition) where stage < 4;
@@ -136,7 +143,8 @@ when new.partition <> old.partition or new.generation <> old.generation or new.r
   or new.acknowledged < old.acknowledged
 begin select raise(abort, 'what is gone stays gone'); end;
 
--- Signed usage, a chain for each lease. Kept until the market has taken it in.
+-- Signed usage, a chain for each lease. Kept until the market has taken it in, and for a good while longer:
+-- a market that is restored from a backup has forgotten the newest.
 create table receipts (
     lease text not null,
     seq integer not null check (seq > 0),
@@ -144,9 +152,10 @@ create table receipts (
     last integer not null check (last in (0, 1)),
     digest text not null,
     body text not null check (json_valid(body)),
-    acknowledged integer not null default 0,
+    acknowledged integer not null default 0,    -- the newest epoch of the market that has it; 0 for none
     primary key (lease, seq)
 ) strict;
+create index receipts_acknowledged on receipts (acknowledged);
 
 create trigger a_receipt_follows_the_one_before before insert on receipts
 when new.seq <> 1 + coalesce((select max(seq) from receipts r where r.lease = new.lease), 0)

@@ -265,13 +265,71 @@ fn what_is_over_and_known_is_forgotten() {
     store.ended(&run).unwrap();
     let runs = || -> i64 { store.lock().query_row("select count(*) from runs", [], |r| r.get(0)).unwrap() };
     store.prune().unwrap();
+    store.prune_but(0).unwrap();
     assert_eq!(runs(), 1);
     store.acknowledge(&[Acknowledged { lease: run.lease(), seq: 1 }]).unwrap();
-    store.prune().unwrap();
+    store.prune_but(0).unwrap();
     assert_eq!(runs(), 1, "the market does not know that it is gone");
     store.acknowledge_gone(partition(1), 1).unwrap();
     store.prune().unwrap();
+    assert_eq!(runs(), 1, "a market that is restored may ask for it");
+    store.prune_but(0).unwrap();
     assert_eq!(runs(), 0);
+}
+
+#[test]
+fn a_market_of_a_new_epoch_is_told_all_that_is_kept() {
+    let (_dir, store) = store();
+    store.enrol(&crate::fixtures::identity("http://127.0.0.1:7400")).unwrap();
+    let run = begun(&store);
+    let key = SecretKey::from_seed(&[5; 32]);
+    let receipt = |seconds, last| NewReceipt {
+        lease: run.lease(),
+        generation: 1,
+        seconds: Seconds(seconds),
+        cpu_used_ms: 0,
+        last,
+    };
+    store.add_receipt(&receipt(5, false), &key).unwrap();
+    store.add_receipt(&receipt(9, false), &key).unwrap();
+    let taken = Acknowledged { lease: run.lease(), seq: 2 };
+    assert_eq!(store.acknowledge(&[taken.clone()]).unwrap(), 2);
+    assert_eq!(store.acknowledge(&[taken.clone()]).unwrap(), 0, "that is no news");
+    assert!(!store.is_behind().unwrap() && store.untold(10).unwrap().is_empty());
+    store.extend(&run, Seconds(9000), Seconds(9000)).unwrap();
+
+    store.entered_epoch(1_800_000_000).unwrap();
+    let store = again(&store);
+    assert!(store.is_behind().unwrap());
+    assert_eq!(store.unacknowledged(10).unwrap(), [], "the lease is told first");
+    let untold = store.untold(10).unwrap();
+    assert_eq!((untold.len(), untold[0].over, untold[0].term_seconds), (1, false, Seconds(9000)));
+    store.told(&[run.lease()]).unwrap();
+    assert!(store.is_behind().unwrap(), "its receipts are not");
+    assert_eq!(store.unacknowledged(10).unwrap().len(), 2);
+    store.acknowledge(&[taken]).unwrap();
+    assert!(!store.is_behind().unwrap());
+    assert!(store.entered_epoch(2).unwrap_err().is_refusal(), "an older copy of the market");
+}
+
+/// A store of the version before, with a life and a receipt in it.
+#[test]
+fn a_store_of_the_version_before_is_brought_up_to_date() {
+    let (dir, store) = store();
+    store.enrol(&crate::fixtures::identity("http://127.0.0.1:7400")).unwrap();
+    let run = begun(&store);
+    store
+        .lock()
+        .execute_batch(
+            "drop trigger an_epoch_only_rises; drop index runs_told; drop index receipts_acknowledged; \
+             alter table runs drop column told_epoch; alter table runs drop column started; alter table identity drop column epoch; pragma user_version = 1",
+        )
+        .unwrap();
+    drop(store);
+    let store = Store::open(&dir.path().join("state")).unwrap();
+    assert_eq!((store.epoch().unwrap(), store.is_behind().unwrap()), (1, false));
+    store.entered_epoch(7).unwrap();
+    assert_eq!(store.untold(10).unwrap()[0].run.lease, run.lease());
 }
 
 #[test]

@@ -12,6 +12,7 @@ fn live<'a>(inventory: &'a Inventory, refusals: &'a BTreeMap<PartitionId, String
         wall_clock: Timestamp(5),
         refusals,
         plan_version: 3,
+        caught_up: false,
     }
 }
 
@@ -61,6 +62,7 @@ fn an_answer_beyond_all_bounds_is_refused() {
     let answer = |change: &dyn Fn(&mut SyncAnswer)| {
         let mut answer = SyncAnswer {
             plan_version: 1,
+            told: Vec::new(),
             plan: Vec::new(),
             acknowledged: Vec::new(),
             division_revision: 0,

@@ -2,6 +2,7 @@
 //! names table and column.
 
 use super::DbError;
+use crate::engine::Epoch;
 use crate::engine::rows::*;
 use crate::engine::state::Tables;
 use rusqlite::Connection;
@@ -14,7 +15,7 @@ use sublet_model::lease::{EndReason, LeaseState};
 use sublet_model::metering::ChainEnd;
 use sublet_model::offer::Offer;
 use sublet_model::partition::{Allocation, Partition, Profile};
-use sublet_model::units::{Micros, MicrosPerHour, Seconds};
+use sublet_model::units::{Micros, MicrosPerHour, Seconds, Timestamp};
 use sublet_wire::api::Timeline;
 
 mod cells;
@@ -50,10 +51,27 @@ pub(super) fn tables(db: &Connection) -> Result<Tables, DbError> {
             .map(|r| (r.id, Arc::new(r)))
             .collect(),
         charges: all(db, "charges", "select * from charges", charge)?.into_iter().map(|r| (r.lease, r)).collect(),
+        epoch: epoch(db)?,
         ..Tables::default()
     };
     money::fill(db, &mut tables)?;
     Ok(tables)
+}
+
+fn epoch(db: &Connection) -> Result<Epoch, DbError> {
+    let rows: Vec<(String, String)> =
+        all(db, "meta", "select * from meta where name in ('epoch', 'epoch_at')", |c| {
+            Ok((c.get("name")?, c.get("value")?))
+        })?;
+    let mut epoch = Epoch::default();
+    for (name, value) in rows {
+        let wrong = |_| DbError::Unreadable { table: "meta", column: "value", problem: format!("{name} is {value:?}") };
+        match name.as_str() {
+            "epoch" => epoch.number = value.parse().map_err(wrong)?,
+            _ => epoch.began_at = Timestamp(value.parse().map_err(wrong)?),
+        }
+    }
+    Ok(epoch)
 }
 
 fn account(c: &Cells<'_>) -> Result<Account, DbError> {

@@ -141,7 +141,12 @@ fn row(db: &Connection, change: &Change) -> Done {
         C::Lease(..) | C::LeaseMoved { .. } | C::LeaseExtended { .. } | C::Receipt { .. } => {
             lease::of_lease(db, change)
         }
-        C::Started { .. } | C::Heard { .. } | C::Seen { .. } | C::Silenced { .. } | C::Flagged { .. } => Ok(()),
+        C::Started { .. }
+        | C::Heard { .. }
+        | C::CatchingUp { .. }
+        | C::Seen { .. }
+        | C::Silenced { .. }
+        | C::Flagged { .. } => Ok(()),
     }
 }
 

@@ -126,6 +126,8 @@ pub enum Change {
     Started { at: Timestamp },
     /// Ephemeral: a host was heard.
     Heard { host: HostId, at: Timestamp, clock_off: Seconds },
+    /// Ephemeral: a host began or ended telling what the market has forgotten.
+    CatchingUp { host: HostId, catching_up: bool },
     /// Ephemeral: what it saw differs from before.
     Seen { host: HostId, observed: Arc<Vec<Observed>> },
     /// Ephemeral: a host was declared silent.
@@ -141,6 +143,7 @@ impl Change {
             self,
             Self::Started { .. }
                 | Self::Heard { .. }
+                | Self::CatchingUp { .. }
                 | Self::Seen { .. }
                 | Self::Silenced { .. }
                 | Self::Flagged { .. }

@@ -143,7 +143,8 @@ fn open_session(draft: &mut Draft<'_>, id: HostId, last: u64) -> Result<Outcome,
         ))
         .advise("stop the other agent; if there is none, its owner allows a new start: sublet host reset-session"));
     }
-    let session = host.session + 1;
+    // Restored from a backup, the market knows an older one than the host had.
+    let session = host.session.max(last.min(super::sync::HIGHEST)) + 1;
     draft.put(Change::HostSession { host: id, session });
     if host.session_reset {
         // A disk that was rolled back has an older division on it, too: it counts again.

@@ -23,6 +23,8 @@ pub struct HostLive {
     pub clock_off: Seconds,
     /// Whether it was declared silent since.
     pub silent: bool,
+    /// Whether it still tells what a market that was restored has forgotten.
+    pub catching_up: bool,
     /// Every partition, as it saw them.
     pub observed: Arc<BTreeMap<PartitionId, Observed>>,
     /// What was already written into the audit log about it, so that it is written once.
@@ -32,7 +34,7 @@ pub struct HostLive {
 impl HostLive {
     /// Whether it may get new grants.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        now.since(self.heard_at) < SUSPECT && self.clock_is_right()
+        now.since(self.heard_at) < SUSPECT && self.clock_is_right() && !self.catching_up
     }
 
     /// Whether certificates that the market dates mean the same time to it.

@@ -23,9 +23,11 @@ use sublet_model::units::{Micros, Seconds};
 use sublet_wire::problem::Kind;
 
 pub(super) mod accounts;
+mod again;
 pub(super) mod disputes;
 mod settle;
 
+pub(super) use again::hold_again;
 pub(crate) use settle::settle;
 
 /// How much earlier than a chunk ahead it is looked at: ticks come once a second, and the news has

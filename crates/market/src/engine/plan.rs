@@ -3,7 +3,7 @@
 use super::rows::{Lease, PartitionRow};
 use super::state::State;
 use sublet_model::ids::HostId;
-use sublet_wire::sync::{Run, Wanted};
+use sublet_wire::sync::{Renter, Run, Wanted};
 
 /// What a host should have.
 #[derive(Debug, Clone)]
@@ -41,5 +41,6 @@ fn run(state: &State, lease: &Lease) -> Option<Run> {
         paid_seconds: lease.paid_seconds,
         one_shot: lease.one_shot,
         release_after_disconnect: lease.release_after_disconnect,
+        renter: Some(Renter { member: lease.member, ssh_public_key: lease.ssh_public_key.clone() }),
     })
 }

@@ -3,6 +3,7 @@
 //!
 //! Free capacity is not here: it is derived from leases and allocations wherever it is asked for.
 
+use super::epoch::Epoch;
 use super::live::{HostLive, SILENT};
 use super::rows::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,6 +31,8 @@ pub use money::{FORK, Reference, Referred, referred};
 #[derive(Debug, Clone, Default, PartialEq)]
 #[allow(missing_docs, reason = "each is the table of its name")]
 pub struct Tables {
+    /// Rows of the table `meta`.
+    pub epoch: Epoch,
     pub accounts: BTreeMap<AccountId, Account>,
     pub members: BTreeMap<MemberId, Member>,
     pub tokens: BTreeMap<TokenId, Token>,

@@ -14,9 +14,10 @@ use sublet_model::lease::LeaseEvent;
 use sublet_model::partition::Phase;
 use sublet_model::units::Seconds;
 use sublet_wire::problem::Kind;
-use sublet_wire::sync::{MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, SyncRequest};
+use sublet_wire::sync::{MOST_LIVES, MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, SyncRequest};
 
 mod division;
+mod lives;
 mod observe;
 mod receipts;
 
@@ -26,7 +27,7 @@ pub(crate) use division::reclaim_due;
 /// starts of the market.
 const MOST_FLAGS: usize = 256;
 /// The highest generation or revision that is believed: the database counts to twice as far.
-const HIGHEST: u64 = 1 << 62;
+pub(super) const HIGHEST: u64 = 1 << 62;
 /// The longest words on a failure that are kept.
 const LONGEST_DETAIL: usize = 500;
 
@@ -55,14 +56,20 @@ pub(super) fn decide(
     let mut intake = Intake { draft, host, warnings: Vec::new(), ended: Vec::new() };
     intake.heard(session, request);
     intake.measured(request);
-    let division_refused = intake.divide(&request.division).err();
+    // A partition that was given up is still there for the lives that it had.
+    let told = intake.lives(&request.lives);
+    let division_refused = if request.catching_up { None } else { intake.divide(&request.division).err() };
     intake.reached(&request.dial);
     let acknowledged = intake.receipts(&request.receipts);
-    intake.observe(&request.observed)?;
-    intake.seen(&request.observed);
-    intake.notices();
+    if !request.catching_up {
+        // Before all is told, what it sees is of leases that the market may not know yet.
+        intake.observe(&request.observed)?;
+        intake.seen(&request.observed);
+        intake.notices();
+    }
     intake.settle(&acknowledged);
-    Ok(Reply::Sync(Box::new(intake.answer(acknowledged, division_refused))))
+    let answer = intake.answer(acknowledged, division_refused);
+    Ok(Reply::Sync(Box::new(SyncAnswer { told, ..answer })))
 }
 
 /// What no agent of ours says.
@@ -74,6 +81,9 @@ fn check(request: &SyncRequest) -> Result<(), Refusal> {
         return Err(Refusal::invalid(format!(
             "at most {MOST_RECEIPTS} receipts at once: send the rest with the next sync"
         )));
+    }
+    if request.lives.len() > MOST_LIVES {
+        return Err(Refusal::invalid(format!("at most {MOST_LIVES} lives at once: tell the rest with the next sync")));
     }
     request.inventory.check().map_err(Refusal::invalid)?;
     let generations = request.observed.iter().map(|o| o.applied.generation);
@@ -102,6 +112,9 @@ impl Intake<'_, '_> {
                 "this host's clock is {} {side}: nothing new is lent here until it is set (running leases go on)",
                 Seconds(off)
             ));
+        }
+        if self.draft.live(host).is_some_and(|live| live.catching_up != request.catching_up) {
+            self.draft.put(Change::CatchingUp { host, catching_up: request.catching_up });
         }
         if self.draft.host(host).is_some_and(|h| h.used_session < session) {
             self.draft.put(Change::HostSessionUsed { host, session });
@@ -203,6 +216,7 @@ impl Intake<'_, '_> {
             warnings: self.warnings,
             ssh_ca: self.draft.keys.ssh_ca.clone(),
             market_time: self.draft.now,
+            told: Vec::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod people;
 mod property;
 mod receipts;
 mod rent;
+mod restored;
 mod silence;
 mod standing;
 mod sync;

@@ -67,10 +67,20 @@ async fn open_session(
 ) -> Result<Json<SessionAnswer>, Fault> {
     let host = host_id(&named)?;
     let _pass = app.hosts.enter(host)?;
-    let SessionRequest { nonce, signature, last_session, protocol } = request;
+    let SessionRequest { nonce, signature, last_session, protocol, epoch } = request;
     if !(sync::PROTOCOL.saturating_sub(1).max(1)..=sync::PROTOCOL).contains(&protocol) {
         let detail = format!("this market speaks version {} of the protocol, the host {protocol}", sync::PROTOCOL);
         return Err(Fault::invalid(detail).advise("update whichever is older"));
+    }
+    let own = app.read(|state| state.epoch().number);
+    if epoch.is_some_and(|known| known > own) {
+        let detail = format!(
+            "the host knows epoch {} of this market, which is in epoch {own}: an older copy of it is served",
+            epoch.unwrap_or(0)
+        );
+        return Err(
+            refused(detail).advise("the operator puts the newest back, or restores it with `sublet market restore`")
+        );
     }
     let now = Instant::now();
     app.sessions.check_challenge(host, &nonce, now)?;
@@ -84,7 +94,7 @@ async fn open_session(
     let mac_key = app.sessions.opened(host, session).ok_or_else(|| {
         refused(format!("another agent opened a session with this host's key just now (session {session} is over)"))
     })?;
-    Ok(Json(SessionAnswer { session, mac_key: BASE64.encode(&mac_key), market_time: app.now() }))
+    Ok(Json(SessionAnswer { session, mac_key: BASE64.encode(&mac_key), market_time: app.now(), epoch: own }))
 }
 
 fn known_key(app: &App, host: HostId) -> Result<PublicKey, Fault> {
@@ -175,7 +185,10 @@ async fn take_in(
     let before = divided(app);
     let reply = app.handle.call(Command::Sync { host, session, request: Box::new(request) }, None).await?;
     let Reply::Sync(mut answer) = reply else { return Err(surprise()) };
-    let is_news = answer.plan_version != knows || divided(app) != before || settles(&answer.acknowledged, &receipts);
+    let is_news = answer.plan_version != knows
+        || divided(app) != before
+        || settles(&answer.acknowledged, &receipts)
+        || !answer.told.is_empty();
     if !is_news && !app.stopping.is_cancelled() {
         hold(app, host, knows, proven).await;
         app.sessions.check_session(host, session)?;

@@ -20,7 +20,8 @@ const FETCH: Seconds = Seconds(3600);
 
 pub(super) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
     for lease in draft.ending_by(draft.now) {
-        if let Some(event) = due(draft, &lease) {
+        // Restored from a backup, a market may have forgotten that it was lengthened, or that it ended.
+        if let Some(event) = due(draft, &lease).filter(|_| draft.is_caught_up(lease.host, draft.now)) {
             draft.happen(lease.id, event)?;
         }
     }

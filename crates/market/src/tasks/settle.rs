@@ -13,21 +13,23 @@ use sublet_model::units::{Seconds, Timestamp};
 const WAIT: Seconds = Seconds(3600);
 
 pub(super) fn run(draft: &mut Draft<'_>) {
-    for lease in draft.settling_by(draft.now) {
+    for lease in draft.settling_by(draft.now).into_iter().filter(|lease| is_due(draft, lease)).collect::<Vec<_>>() {
         settle(draft, &lease);
     }
 }
 
 /// Settles a lease if it is due: asked right after something that may make it so.
 pub(crate) fn settle_if_due(draft: &mut Draft<'_>, lease: sublet_model::ids::LeaseId) {
-    let lease = draft.lease(lease).filter(|l| draft.charge(l.id).is_none() && is_due(l, draft.now)).cloned();
+    let lease = draft.lease(lease).filter(|l| draft.charge(l.id).is_none() && is_due(draft, l)).cloned();
     if let Some(lease) = lease {
         settle(draft, &lease);
     }
 }
 
-fn is_due(lease: &Lease, now: Timestamp) -> bool {
-    due_at(lease).is_some_and(|at| now >= at)
+fn is_due(draft: &Draft<'_>, lease: &Lease) -> bool {
+    // Restored from a backup, a market may have forgotten receipts: its host is asked for them first.
+    let known = lease.chain.as_ref().is_some_and(|end| end.last) || draft.is_caught_up(lease.host, draft.now);
+    known && due_at(lease).is_some_and(|at| draft.now >= at)
 }
 
 /// From when on a lease can be billed for good; none while it runs.

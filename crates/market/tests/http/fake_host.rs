@@ -11,7 +11,10 @@ use sublet_model::partition::{Allocation, Phase, Profile};
 use sublet_model::resources::Resources;
 use sublet_model::units::{GiB, MiB, Micros, MicrosPerHour, Millicores, Seconds, Timestamp};
 use sublet_wire::client::{Client, ClientError, HostSession};
-use sublet_wire::sync::{Declared, Division, JoinAnswer, JoinRequest, Observed, SyncAnswer, SyncRequest, Wanted};
+use sublet_wire::sync::{
+    Declared, Division, JoinAnswer, JoinRequest, KeptLife, MOST_LIVES, MOST_RECEIPTS, Observed, Run, SyncAnswer,
+    SyncRequest, Wanted,
+};
 
 const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN+76JRBOFLQKQ0/Z+NtcHYR+qJo7ylM8vISjz2CTDh1";
 
@@ -24,6 +27,8 @@ pub struct FakeHost {
     pub division: Division,
     pub observed: BTreeMap<PartitionId, Observed>,
     pub receipts: Vec<Signed<Receipt>>,
+    /// What the market knows of this host's past in its epoch, and what has to be told again.
+    pub memory: Memory,
     chains: BTreeMap<LeaseId, (u64, Sha256Digest)>,
     pub plan_version: u64,
     pub plan: Vec<Wanted>,
@@ -62,6 +67,60 @@ pub fn join_request(name: &str, key: &SecretKey) -> JoinRequest {
     JoinRequest { name: name.into(), key: key.public(), ssh_host_key: HOST_KEY.into(), inventory: inventory() }
 }
 
+/// What a host keeps for a market that is restored from a backup.
+#[derive(Default)]
+pub struct Memory {
+    epoch: u64,
+    pub kept: BTreeMap<LeaseId, (KeptLife, Vec<Signed<Receipt>>)>,
+    untold: Vec<LeaseId>,
+    catching_up: bool,
+}
+
+impl Memory {
+    fn enter(&mut self, epoch: u64) {
+        if self.epoch != 0 && epoch != self.epoch {
+            self.untold = self.kept.keys().copied().collect();
+            self.untold.sort_by_key(|lease| self.kept[lease].0.run.terms.read().unwrap().generation);
+            self.catching_up = !self.untold.is_empty();
+        }
+        self.epoch = epoch;
+    }
+
+    fn lives(&self) -> Vec<KeptLife> {
+        self.untold.iter().take(MOST_LIVES).map(|lease| self.kept[lease].0.clone()).collect()
+    }
+
+    fn is_told(&self, receipt: &Signed<Receipt>) -> bool {
+        !self.untold.contains(&receipt.read().unwrap().lease)
+    }
+
+    /// The receipts of lives that are known again now.
+    fn told(&mut self, leases: &[LeaseId]) -> Vec<Signed<Receipt>> {
+        self.untold.retain(|lease| !leases.contains(lease));
+        leases.iter().flat_map(|lease| self.kept[lease].1.clone()).collect()
+    }
+
+    fn begins(&mut self, run: &Run) {
+        let (term_seconds, paid_seconds) = (run.term_seconds, run.paid_seconds);
+        let life = KeptLife { run: run.clone(), term_seconds, paid_seconds, ready: true, over: false, reason: None };
+        self.kept.insert(run.lease, (life, Vec::new()));
+    }
+
+    fn goes_on(&mut self, run: &Run) {
+        if let Some((life, _)) = self.kept.get_mut(&run.lease) {
+            (life.term_seconds, life.paid_seconds) = (run.term_seconds, run.paid_seconds);
+        }
+    }
+
+    fn is_over(&mut self, lease: LeaseId) {
+        self.kept.entry(lease).and_modify(|(life, _)| life.over = true);
+    }
+
+    fn receipt(&mut self, lease: LeaseId, signed: Signed<Receipt>) {
+        self.kept.entry(lease).and_modify(|(_, receipts)| receipts.push(signed));
+    }
+}
+
 impl FakeHost {
     /// Joins with the client's join token and opens a session.
     pub async fn join(client: &Client, name: &str, cores: &[i64]) -> Result<Self, ClientError> {
@@ -89,6 +148,7 @@ impl FakeHost {
             division,
             observed: BTreeMap::new(),
             receipts: Vec::new(),
+            memory: Memory::default(),
             chains: BTreeMap::new(),
             plan_version: 0,
             plan: Vec::new(),
@@ -98,8 +158,11 @@ impl FakeHost {
     }
 
     pub async fn open(&mut self) -> Result<u64, ClientError> {
-        let session = HostSession::open(&self.client, self.id, &self.key, self.known_session).await?;
+        let epoch = Some(self.memory.epoch);
+        let session = HostSession::open_knowing(&self.client, self.id, &self.key, self.known_session, epoch).await?;
         self.known_session = session.session();
+        self.memory.enter(session.epoch());
+        self.plan_version = 0;
         self.session = Some(session);
         Ok(self.known_session)
     }
@@ -114,8 +177,10 @@ impl FakeHost {
             dial: "127.0.0.1:40222".into(),
             division: self.division.clone(),
             observed: self.observed.values().cloned().collect(),
-            receipts: self.receipts.clone(),
+            receipts: self.receipts.iter().filter(|r| self.memory.is_told(r)).take(MOST_RECEIPTS).cloned().collect(),
             plan_version: self.plan_version,
+            lives: self.memory.lives(),
+            catching_up: self.memory.catching_up,
         }
     }
 
@@ -123,12 +188,19 @@ impl FakeHost {
     pub async fn sync(&mut self) -> Result<SyncAnswer, ClientError> {
         let request = self.request();
         let answer = self.session.as_mut().expect("a session is open").sync(&request).await?;
-        self.plan_version = answer.plan_version;
-        self.plan = answer.plan.clone();
+        let before = self.receipts.len();
         self.receipts.retain(|signed| {
             let receipt = signed.read().unwrap();
             !answer.acknowledged.iter().any(|a| a.lease == receipt.lease && a.seq >= receipt.seq)
         });
+        if request.catching_up {
+            // The plan is of a market that does not know yet what runs here.
+            self.receipts.splice(0..0, self.memory.told(&answer.told));
+            self.memory.catching_up = !answer.told.is_empty() || self.receipts.len() < before;
+            return Ok(answer);
+        }
+        self.plan_version = answer.plan_version;
+        self.plan = answer.plan.clone();
         for wanted in &answer.plan {
             self.follow(wanted);
         }
@@ -150,13 +222,17 @@ impl FakeHost {
         let newer = wanted.allocation.is_after(&seen.applied);
         match &wanted.run {
             Some(run) if seen.lease != Some(run.lease) => {
+                let (had, gets) = (seen.applied.generation, wanted.allocation.generation);
+                assert!(seen.lease.is_none() && gets > had, "granted twice: {seen:?}, and now {wanted:?}");
+                self.memory.begins(run);
                 (seen.lease, seen.phase, seen.applied) = (Some(run.lease), Phase::Ready, wanted.allocation);
                 seen.seconds = Seconds(0);
                 self.receipt(run.lease, wanted.allocation.generation, 0, false);
             }
-            Some(_) => {}
+            Some(run) => self.memory.goes_on(run),
             None => {
                 if let Some(lease) = seen.lease.take() {
+                    self.memory.is_over(lease);
                     let (generation, seconds) = (seen.applied.generation, seen.seconds.0);
                     seen.phase = Phase::Gone { reason: None };
                     self.receipt(lease, generation, seconds, true);
@@ -185,6 +261,7 @@ impl FakeHost {
         };
         let signed = Signed::sign(&receipt, &self.key).unwrap();
         self.chains.insert(lease, (receipt.seq, signed.digest()));
+        self.memory.receipt(lease, signed.clone());
         self.receipts.push(signed);
     }
 

@@ -2,6 +2,7 @@
 
 use super::charge::{Sums, work_out};
 use super::fault::{Problem, Wrong, same};
+use super::keys::Keys;
 use super::record::{
     ChargeRecord, Closing, ClosingRecord, Credit, CreditBearer, Head, ReceiptRecord, Record, Seen, Side, SignedRecord,
 };
@@ -22,6 +23,7 @@ const LAST_INSTANT: Timestamp = Timestamp(253_402_300_799_999_999);
 #[derive(Debug, Default)]
 pub(super) struct Checker {
     known: Option<PublicKey>,
+    keys: Keys,
     pub head: Option<Head>,
     lease: Option<Lease>,
     newest: Option<LeaseId>,
@@ -99,9 +101,7 @@ impl Checker {
     }
 
     fn head(&mut self, head: &Head) -> Checked {
-        if let Some(known) = self.known {
-            same(Problem::Key, known, head.market)?;
-        }
+        self.keys = Keys::of(head, self.known)?;
         for (field, at) in [("from", head.from), ("until", head.until), ("made_at", head.made_at)] {
             instant(field, Some(at))?;
         }
@@ -119,7 +119,12 @@ impl Checker {
 
     fn terms(&mut self, record: &SignedRecord) -> Checked {
         let head = self.known_head()?;
-        let terms: Terms = signed(&record.payload, record.key, &record.signature, head.market)?;
+        // A key that was given up signed terms of its own time.
+        let named = if self.keys.has(record.key) { record.key } else { head.market };
+        let terms: Terms = signed(&record.payload, record.key, &record.signature, named)?;
+        if !self.keys.signed(record.key, terms.granted_at) {
+            return Err(Wrong::new(Problem::Key).field("granted_at").found(terms.granted_at.0));
+        }
         same(Problem::Lease, record.lease, terms.lease)?;
         match head.side {
             Side::Client => same(Problem::Account, head.account, terms.client)?,
@@ -266,7 +271,7 @@ fn follows(newest: Option<&(Receipt, Sha256Digest)>, receipt: &Receipt) -> Check
 }
 
 /// What was signed, if that key signed it and it is written as it has to be.
-fn signed<T: Statement>(payload: &str, by: PublicKey, signature: &str, key: PublicKey) -> Result<T, Wrong> {
+pub(super) fn signed<T: Statement>(payload: &str, by: PublicKey, signature: &str, key: PublicKey) -> Result<T, Wrong> {
     same(Problem::Key, key, by)?;
     let text = format!("{}\n{payload}", T::KIND);
     key.verify_bytes(text.as_bytes(), signature).map_err(|_| Wrong::new(Problem::Signature))?;
@@ -288,11 +293,11 @@ pub(super) fn pinned(record: &ClosingRecord) -> Option<Vec<Sha256Digest>> {
     signed::<Closing>(&record.payload, record.key, &record.signature, record.key).ok().map(|closing| closing.lines)
 }
 
-fn instant(field: &str, at: Option<Timestamp>) -> Checked {
+pub(super) fn instant(field: &str, at: Option<Timestamp>) -> Checked {
     plausible(field, at.is_none_or(|at| (Timestamp(0)..=LAST_INSTANT).contains(&at)))
 }
 
-fn plausible(field: &str, is: bool) -> Checked {
+pub(super) fn plausible(field: &str, is: bool) -> Checked {
     if is { Ok(()) } else { Err(Wrong::new(Problem::Implausible).field(field)) }
 }
 

@@ -36,6 +36,11 @@ impl Shown {
         )?;
         self.overview(out, head)?;
         self.leases.iter().try_for_each(|lease| write_lease(out, head, lease))?;
+        for change in &head.keys {
+            let signed = self.leases.iter().filter(|lease| lease.signed_by == change.key).count();
+            let what = "An earlier key of the market";
+            writeln!(out, "<p class=\"small\">{what}, {}, signed the terms of {signed} of these leases.</p>", change.key)?;
+        }
         writeln!(
             out,
             "<p class=\"small\">Account {}. Signed by the market with the key {}. <code>sublet verify</code> recomputes \

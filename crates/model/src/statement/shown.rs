@@ -2,6 +2,7 @@
 
 use super::record::{ChargeRecord, Closing, Credit, Head, Record, Seen};
 use crate::billing::Terms;
+use crate::identity::PublicKey;
 use crate::units::Micros;
 
 /// What is shown of a statement. Takes its records in, in order, as they are verified.
@@ -10,13 +11,15 @@ pub struct Shown {
     pub(super) head: Option<Head>,
     pub(super) leases: Vec<LeaseShown>,
     pub(super) closing: Option<Closing>,
-    terms: Option<Terms>,
+    terms: Option<(Terms, PublicKey)>,
     seen: Option<Seen>,
 }
 
 #[derive(Debug)]
 pub(super) struct LeaseShown {
     pub terms: Terms,
+    /// The key of the market under which they stand.
+    pub signed_by: PublicKey,
     pub seen: Seen,
     pub charge: ChargeRecord,
     pub credits: Vec<Credit>,
@@ -39,12 +42,15 @@ impl Shown {
     pub fn take(&mut self, record: &Record) {
         match record {
             Record::Head(head) => self.head = Some(head.clone()),
-            Record::Terms(terms) => self.terms = serde_json::from_str(&terms.payload).ok(),
+            Record::Terms(record) => {
+                self.terms = serde_json::from_str(&record.payload).ok().map(|terms| (terms, record.key));
+            }
             Record::Seen(seen) => self.seen = Some(seen.clone()),
             Record::Receipt(_) => {}
             Record::Charge(charge) => {
-                if let (Some(terms), Some(seen)) = (self.terms.take(), self.seen.take()) {
-                    self.leases.push(LeaseShown { terms, seen, charge: charge.clone(), credits: Vec::new() });
+                if let (Some((terms, signed_by)), Some(seen)) = (self.terms.take(), self.seen.take()) {
+                    let (charge, credits) = (charge.clone(), Vec::new());
+                    self.leases.push(LeaseShown { terms, signed_by, seen, charge, credits });
                 }
             }
             Record::Credit(credit) => {

@@ -42,6 +42,7 @@ fn terms(n: u128) -> Terms {
         granted_at: Timestamp(1000 * SECOND),
         until: None,
         fee_permille: 0,
+        term_seconds: None,
     }
 }
 
@@ -103,6 +104,7 @@ fn head() -> Head {
         until: Timestamp(9000 * SECOND),
         made_at: Timestamp(9500 * SECOND),
         market: market().public(),
+        keys: Vec::new(),
         hosts: vec![HostKey { host: id.into(), name: "lab7".into(), key: host().public() }],
     }
 }
@@ -152,6 +154,66 @@ fn the_charge_is_the_bill() {
     let little = Seen { held: Some(Micros(300)), ..seen };
     let charge = work_out(&terms, &little, 1, Some(Seconds(100)));
     assert_eq!((charge.total, charge.charged), (Micros(700), Micros(300)), "never more than was held");
+}
+
+/// A statement of a market that had two keys before, over one lease granted at `at`, signed by `signer`.
+fn with_keys(at: i64, signer: &SecretKey) -> String {
+    let old = |n: u8| SecretKey::from_seed(&[n; 32]);
+    let change = |key: &SecretKey, next: &SecretKey, from: i64| {
+        let (from, until) = (Timestamp(from * SECOND), Timestamp((from + 50) * SECOND));
+        Signed::sign(&KeyChange { key: next.public(), from, until }, key).unwrap().into()
+    };
+    let keys = vec![change(&old(21), &old(22), 500), change(&old(22), &market(), 900)];
+    let mut life = life(1);
+    let terms = Terms { granted_at: Timestamp(at * SECOND), ..terms(1) };
+    life.terms = Signed::sign(&terms, signer).unwrap();
+    let mut writer = Writer::new(Head { keys, ..head() }).unwrap();
+    writer.lease(life).unwrap();
+    writer.finish(&market()).unwrap()
+}
+
+#[test]
+fn a_market_that_took_another_key_is_followed_from_any_key_it_had() {
+    let old = |n: u8| SecretKey::from_seed(&[n; 32]);
+    let text = with_keys(1000, &market());
+    for known in [old(21).public(), old(22).public(), market().public()] {
+        assert!(matches!(verify(text.as_bytes(), Some(known)), Verdict::Holds(_)));
+    }
+    let Verdict::Fails(fault_) = verify(text.as_bytes(), Some(host().public())) else { panic!("never its key") };
+    assert_eq!((fault_.line, fault_.problem), (2, Problem::Key));
+    // Who signed what, and when: to the last moment of the overlap, and not a moment later.
+    for (at, signer, holds) in [
+        (100, old(21), true),
+        (550, old(21), true),
+        (551, old(21), false),
+        (499, old(22), false),
+        (500, old(22), true),
+        (950, old(22), true),
+        (899, market(), false),
+        (900, market(), true),
+        (900, host(), false),
+    ] {
+        let text = with_keys(at, &signer);
+        let verdict = verify(text.as_bytes(), None);
+        match verdict {
+            Verdict::Holds(_) => assert!(holds, "{at}"),
+            Verdict::Fails(fault) => assert!(!holds && (fault.line, fault.problem) == (3, Problem::Key), "{fault:?}"),
+        }
+    }
+    // A change that the key before did not sign, out of order, or that leads elsewhere.
+    let text = with_keys(1000, &market());
+    let lines: Vec<&str> = text.lines().collect();
+    let Record::Head(head) = serde_json::from_str(lines[1].trim_end_matches(',')).unwrap() else { panic!() };
+    let wrong = |keys: Vec<KeyRecord>| {
+        let record = serde_json::to_string(&Record::Head(Head { keys, ..head.clone() })).unwrap() + ",";
+        let fault = fault(&text.replace(lines[1], &record));
+        (fault.line, fault.problem, fault.field)
+    };
+    let field = |n: usize| Some(format!("keys[{n}]"));
+    assert_eq!(wrong(vec![head.keys[0].clone()]), (2, Problem::Key, None));
+    assert_eq!(wrong(vec![head.keys[1].clone(), head.keys[0].clone()]), (2, Problem::Key, field(1)));
+    let forged = KeyRecord { signature: head.keys[1].signature.clone(), ..head.keys[0].clone() };
+    assert_eq!(wrong(vec![forged, head.keys[1].clone()]), (2, Problem::Signature, field(0)));
 }
 
 /// Every byte of a statement with one bit turned (every bit, with SUBLET_EVERY_BIT): found, in its own line.
@@ -281,6 +343,24 @@ fn signed_text_that_could_be_read_in_two_ways_is_malformed() {
     }
 }
 
+/// Every element is closed where it belongs, and attributes are quoted.
+#[track_caller]
+fn is_well_formed(html: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    for piece in html.strip_prefix("<!doctype html>").unwrap().split('<').skip(1) {
+        let (tag, text) = piece.split_once('>').expect("a tag is closed");
+        assert!(!text.contains('>'), "{text}");
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        let name = tag.split(' ').next().unwrap();
+        match name.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name), "{tag}"),
+            None if ["meta", "br"].contains(&name) => {}
+            None => open.push(name),
+        }
+    }
+    assert_eq!(open, [] as [&str; 0]);
+}
+
 #[test]
 fn a_statement_is_shown_and_nothing_in_it_is_markup() {
     let mut shown = Shown::default();
@@ -294,6 +374,12 @@ fn a_statement_is_shown_and_nothing_in_it_is_markup() {
     {
         assert!(html.contains(piece), "{piece} is not in {html}");
     }
+    is_well_formed(&html);
+    let mut keys = Shown::default();
+    let old = with_keys(550, &SecretKey::from_seed(&[21; 32]));
+    verify_with(old.as_bytes(), None, |record| keys.take(record));
+    assert!(keys.html().contains("signed the terms of 1 of these leases"), "who signed what is shown");
+    is_well_formed(&keys.html());
     let csv = shown.csv();
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!(rows.len(), 2);

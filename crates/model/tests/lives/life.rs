@@ -25,10 +25,25 @@ pub struct Host {
 /// Who takes part, and the books.
 pub struct World {
     pub market: SecretKey,
+    /// Keys that the market had before, oldest first: each with when the next one began, and when it ended.
+    pub older: Vec<(SecretKey, Timestamp, Timestamp)>,
     pub hosts: Vec<Host>,
     pub client: AccountId,
     pub lender: AccountId,
     pub ledger: Ledger,
+}
+
+impl World {
+    /// One of the keys with which the market signed then.
+    fn signer(&self, random: &mut Random, at: Timestamp) -> &SecretKey {
+        let began = |n: usize| n == 0 || self.older[n - 1].1 <= at;
+        let old = self.older.iter().enumerate().filter(|(n, (_, _, until))| began(*n) && at <= *until);
+        let mut all: Vec<&SecretKey> = old.map(|(_, (key, ..))| key).collect();
+        if began(self.older.len()) {
+            all.push(&self.market);
+        }
+        all[random.below(all.len())]
+    }
 }
 
 /// What came up, so that a test that misses something is seen.
@@ -88,7 +103,12 @@ pub fn live(random: &mut Random, world: &mut World, tally: &mut Tally) -> Option
     }
     let seen = look(random, world, &terms, term, &run, boots);
     let receipts = receive(random, &world.hosts[host].key, &terms, &seen, &run, boots, tally);
-    let life = Life { terms: Signed::sign(&terms, &world.market).unwrap(), seen, receipts, credits: Vec::new() };
+    let life = Life {
+        terms: Signed::sign(&terms, world.signer(random, terms.granted_at)).unwrap(),
+        seen,
+        receipts,
+        credits: Vec::new(),
+    };
     Some(settle(random, world, &terms, life, tally))
 }
 
@@ -130,6 +150,7 @@ fn agree(random: &mut Random, world: &World, host: HostId, halves: bool) -> Term
         granted_at,
         until: random.percent(25).then(|| granted_at.after(Seconds(random.between(1, 30_000)))),
         fee_permille: random.one_of(&[0, 0, 25, 50, 125, 500, 1000]),
+        term_seconds: random.percent(50).then(|| Seconds(random.between(1, 100_000))),
     }
 }
 

@@ -2,15 +2,17 @@
 
 use crate::life::{Host, Tally, World, live};
 use crate::random::Random;
-use sublet_model::identity::SecretKey;
+use sublet_model::identity::{PublicKey, SecretKey, Signed};
 use sublet_model::ledger::Ledger;
-use sublet_model::statement::{Head, HostKey, Life, Side, Writer};
-use sublet_model::units::Timestamp;
+use sublet_model::statement::{Head, HostKey, KeyChange, KeyRecord, Life, Side, Writer};
+use sublet_model::units::{Seconds, Timestamp};
 
 /// A statement, and the key that signed it.
 pub struct Batch {
     pub text: String,
     pub market: SecretKey,
+    /// A key of the market that somebody knows, perhaps from long ago.
+    pub known: PublicKey,
 }
 
 impl Batch {
@@ -26,7 +28,9 @@ impl Batch {
             text += &writer.take();
         }
         text += &writer.finish(&world.market).unwrap();
-        Self { text, market: world.market }
+        let old = world.older.iter().map(|(key, ..)| key.public());
+        let keys: Vec<PublicKey> = old.chain([world.market.public()]).collect();
+        Self { text, known: random.one_of(&keys), market: world.market }
     }
 }
 
@@ -41,7 +45,22 @@ fn world(random: &mut Random) -> World {
     let mut hosts: Vec<Host> = (0..1 + random.below(4)).map(|n| host(random, n)).collect();
     hosts.sort_by_key(|host| host.id);
     let (market, client, lender) = (key(random), random.id(), random.id());
-    World { market, hosts, client, lender, ledger: Ledger::default() }
+    let mut older = Vec::new();
+    let mut at = Timestamp(1_700_000_000_000_000);
+    for _ in 0..random.one_of(&[0, 0, 1, 2, 3]) {
+        at = at.after(Seconds(random.between(1, 60_000_000)));
+        older.push((key(random), at, at.after(Seconds(random.between(0, 5_000_000)))));
+    }
+    World { market, older, hosts, client, lender, ledger: Ledger::default() }
+}
+
+/// Each key signs the next one in.
+fn keys(world: &World) -> Vec<KeyRecord> {
+    let next = world.older.iter().skip(1).map(|(key, ..)| key).chain([&world.market]);
+    let change = |((key, from, until), next): (&(SecretKey, Timestamp, Timestamp), &SecretKey)| {
+        Signed::sign(&KeyChange { key: next.public(), from: *from, until: *until }, key).unwrap().into()
+    };
+    world.older.iter().zip(next).map(change).collect()
 }
 
 fn head(random: &mut Random, world: &World, lives: &[Life]) -> Head {
@@ -63,6 +82,7 @@ fn head(random: &mut Random, world: &World, lives: &[Life]) -> Head {
         until: Timestamp(until),
         made_at: Timestamp(until),
         market: world.market.public(),
+        keys: keys(world),
         hosts: world.hosts.iter().map(host).collect(),
     }
 }

@@ -121,6 +121,7 @@ impl Computer {
             wall_clock: self.clock.wall(now),
             refusals: agent.map_or(&nothing, |agent| &agent.refusals),
             plan_version: agent.map_or(0, |agent| agent.talk.plan_version),
+            caught_up: true,
         };
         sync::request(&self.store, &live, |_| (0, 1))
     }
@@ -182,7 +183,7 @@ impl Computer {
             return self.rest(now, "nobody knows who this is".into(), effects);
         };
         let signature = self.key.sign_bytes(&session_proof(self.host, &nonce));
-        let request = SessionRequest { nonce, signature, last_session: identity.session, protocol: PROTOCOL };
+        let request = SessionRequest { nonce, signature, last_session: identity.session, protocol: PROTOCOL, epoch: None };
         self.call(now, Ask::Open(request), false, effects);
     }
 
@@ -208,12 +209,7 @@ impl Computer {
         for warning in &answer.warnings {
             effects.notes.push(format!("computer {} is warned: {warning}", self.number));
         }
-        let kept = if answer.acknowledged.is_empty() {
-            Ok(())
-        } else {
-            self.store.acknowledge(&answer.acknowledged).and_then(|()| self.store.prune())
-        };
-        if let Err(error) = kept {
+        if let Err(error) = sync::keep(&self.store, &answer.acknowledged, &answer.told) {
             return self.rest(now, error.to_string(), effects);
         }
         let Some(agent) = &mut self.agent else { return };

@@ -199,7 +199,7 @@ async fn open_session(
     book.session += 1;
     (book.mac_key, book.seq) = (random_bytes(), 0);
     let mac_key = BASE64.encode(&book.mac_key);
-    Json(SessionAnswer { session: book.session, mac_key, market_time: Timestamp(1) }).into_response()
+    Json(SessionAnswer { session: book.session, mac_key, market_time: Timestamp(1), epoch: 1 }).into_response()
 }
 
 async fn take_sync(State(market): State<Market>, request: Request) -> Response {
@@ -273,6 +273,7 @@ impl Book {
 
     fn answer(&self) -> SyncAnswer {
         SyncAnswer {
+            told: Vec::new(),
             plan_version: self.version,
             plan: self.plan.values().cloned().collect(),
             acknowledged: self.chains.iter().map(|(lease, end)| Acknowledged { lease: *lease, seq: end.seq }).collect(),

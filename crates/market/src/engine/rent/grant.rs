@@ -35,6 +35,7 @@ pub(super) fn one(
     }
     let Chosen { partition, host, altered } = alter_for(draft, &found, needs)?;
     let terms = terms(draft, &rent.actor, id, &partition, &host, (image.digest, found.until))?;
+    let terms = Terms { term_seconds: Some(needs.term), ..terms };
     let signed = Signed::sign(&terms, &draft.keys.market)
         .map_err(|e| Refusal::new(Kind::Internal, format!("signing the terms: {e}")))?;
     let budget = Budget { most: needs.asked.total_at_most, outage_allowance: rent.outage_allowance };
@@ -153,5 +154,6 @@ fn terms(
         granted_at: draft.now,
         until,
         fee_permille: draft.settings().fee_permille,
+        term_seconds: None,
     })
 }

@@ -104,7 +104,9 @@ impl State {
             C::Lease(..) | C::LeaseMoved { .. } | C::LeaseExtended { .. } | C::Receipt { .. } => {
                 self.apply_to_lease(change)
             }
-            C::Heard { .. } | C::Seen { .. } | C::Silenced { .. } | C::Flagged { .. } => self.apply_to_live(change),
+            C::Heard { .. } | C::CatchingUp { .. } | C::Seen { .. } | C::Silenced { .. } | C::Flagged { .. } => {
+                self.apply_to_live(change)
+            }
         }
     }
 
@@ -226,6 +228,7 @@ impl State {
             C::Heard { host, at, clock_off } => self.edit_live(*host, |live| {
                 (live.heard_at, live.clock_off, live.silent) = (*at, *clock_off, false);
             }),
+            C::CatchingUp { host, catching_up } => self.edit_live(*host, |live| live.catching_up = *catching_up),
             C::Seen { host, observed } => {
                 let before = self.edit_live(*host, |live| {
                     live.observed = Arc::new(observed.iter().map(|o| (o.partition, o.clone())).collect());

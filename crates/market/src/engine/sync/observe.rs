@@ -122,7 +122,7 @@ impl Intake<'_, '_> {
         self.event(id, LeaseEvent::End(reason));
     }
 
-    fn gone(&mut self, id: LeaseId) {
+    pub(super) fn gone(&mut self, id: LeaseId) {
         self.event(id, LeaseEvent::Gone { at: self.draft.now });
         self.ended.push(id);
         let Some(lease) = self.draft.lease(id).cloned() else { return };

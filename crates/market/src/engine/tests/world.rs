@@ -18,6 +18,7 @@ use sublet_model::host::{Inventory, Tier};
 use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
 use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, PartitionId};
 use sublet_model::image::{Blob, Boot, ImageManifest};
+use sublet_model::ledger::Book;
 use sublet_model::metering::Receipt;
 use sublet_model::offer::Conditions;
 use sublet_model::partition::alter::resources;
@@ -122,6 +123,8 @@ impl Agent {
                 observed: Vec::new(),
                 receipts: Vec::new(),
                 plan_version: 0,
+                lives: Vec::new(),
+                catching_up: false,
             },
             chains: BTreeMap::new(),
         }
@@ -145,8 +148,8 @@ impl Agent {
             phase,
             seconds: Seconds(0),
             first_contact: false,
-            detail: None,
             started: None,
+            detail: None,
         };
         self.says.observed.retain(|o| o.partition != lease.partition);
         self.says.observed.push(seen);
@@ -244,6 +247,13 @@ impl<D: Commit> World<D> {
         let engine = Engine::new(State::new(db.load().unwrap()), keys(), START);
         let published = engine.state().clone();
         Self { engine, db, published, now: START, next_id: 1_000_000, plans: BTreeMap::new() }
+    }
+
+    /// A market that starts over what its database holds.
+    pub fn started(mut db: D, now: Timestamp) -> Self {
+        let engine = Engine::new(State::new(db.load().unwrap()), keys(), now);
+        let published = engine.state().clone();
+        Self { engine, db, published, now, next_id: 2_000_000, plans: BTreeMap::new() }
     }
 
     pub fn fresh<T: From<Uuid>>(&mut self) -> T {
@@ -431,5 +441,26 @@ pub fn assert_invariants(state: &State) {
         let lease = state.lease(charge.lease).unwrap();
         assert!(!lease.state.is_wanted() && charge.charge.billed_seconds <= lease.term_seconds, "I5");
         assert!(lease.chain.is_some() || charge.charge.total == Micros(0), "I5: nothing receipted, nothing billed");
+    }
+    assert_books(state);
+}
+
+/// I4: together nothing, nobody below zero; for a lease never more posted than was held, and once it is
+/// billed exactly the bill, and nothing left.
+pub fn assert_books(state: &State) {
+    let ledger = state.ledger();
+    assert_eq!(ledger.balances().map(|(_, micros)| micros).sum::<i128>(), 0, "I4: together nothing");
+    let below = ledger.balances().find(|(book, micros)| *book != Book::Outside && *micros < 0);
+    assert_eq!(below, None, "I4: nobody below zero");
+    for (lease, of) in ledger.leases() {
+        assert!(of.charged <= of.held, "never more than was held");
+        let row = state.lease(lease).unwrap();
+        let paid = row.terms().prices.total(row.terms().resources, row.paid_seconds);
+        assert!(state.charge(lease).is_some() || of.held >= i128::from(paid.0), "what is promised to the host is held");
+        if let Some(charge) = state.charge(lease) {
+            assert_eq!(of.charged, i128::from(charge.charge.total.0), "what is billed is posted");
+            assert_eq!(ledger.balance(Book::Held(lease)), 0, "and the rest went back");
+            assert_eq!(of.credited, state.credits(lease).map(|credit| i128::from(credit.micros.0)).sum::<i128>());
+        }
     }
 }

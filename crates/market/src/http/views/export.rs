@@ -93,7 +93,8 @@ pub fn export(state: &State, ask: Ask, most: usize) -> Option<Export> {
     let hosts = hosts.into_values().map(|h| HostKey { host: h.id, name: h.name.clone(), key: h.key }).collect();
     let Ask { account, side, from, until, now, market, currency } = ask;
     let name = state.account(account).map(|a| a.name.clone()).unwrap_or_default();
-    let head = Head { account, name, side, currency, from, until, made_at: now, market, hosts };
+    let keys = Vec::new();
+    let head = Head { account, name, side, currency, from, until, made_at: now, market, keys, hosts };
     let leases = leases.into_values().map(|(lease, charge)| told(state, lease, charge)).collect();
     Some(Export { head, leases })
 }
