@@ -242,6 +242,11 @@ impl<V: Vmm> Worker<V> {
         };
         let (now, record) = (Now::read(), run.clone());
         self.shared.db(move |store| store.ready(&record, now.mono_us, now.boot_us)).await?;
+        // Before anybody hears of it: whatever becomes of this agent, its guard stops it in time.
+        let ready = Run { ready_boot_us: run.ready_boot_us.or(Some(now.boot_us)), ..run.clone() };
+        let stop_at = meter::stop_at(&ready, 0);
+        self.shared.vmm.set_deadline(machine, stop_at).await?;
+        self.told = Some(stop_at);
         tracing::info!(partition = %run.partition, lease = %run.lease(), "ready");
         self.keep_guest(run, machine, image, Some(link)).await?;
         self.shared.tell();
