@@ -25,6 +25,7 @@ use anyhow::{Context, bail, ensure};
 pub use list::is_plain;
 use plan::{Part, plan};
 use remote::Remote;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// How often a transfer whose way broke is gone on with.
@@ -40,6 +41,11 @@ impl<'a> Transfer<'a> {
     /// To the partition of a pass.
     pub fn new(pass: &'a Pass, key: &'a ClientKey) -> Self {
         Self { pass, key }
+    }
+
+    /// Makes a folder there, if need be.
+    pub async fn make(&self, folder: &str) -> anyhow::Result<()> {
+        Remote { pass: self.pass, key: self.key, folder }.make(&BTreeSet::new()).await
     }
 
     /// Copies what is at `from` here into the folder `to` there: a folder's contents, or one file.

@@ -20,6 +20,7 @@ mod sys;
 mod table;
 mod template;
 mod users;
+mod whole;
 
 use forward::Forward;
 use serve::{Ending, Manner};
@@ -28,7 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const USAGE: &str = "usage: sublet-guest [--rehearse (--fd N | --socket PATH)] | --version
-       sublet-guest notice WORDS | sftp | connect HOST PORT | connect PATH | listen HOST PORT DOOR | take DOOR N
+       sublet-guest notice WORDS | whole FILE PROGRAM ARGUMENT… | sftp | connect HOST PORT | connect PATH | listen HOST PORT DOOR | take DOOR N
 
 Without arguments it serves the host on the virtio port org.sublet.guest.0; as process 1 it also
 sets the system up. --rehearse serves on a socket instead and leaves this machine's name, clock,
@@ -42,6 +43,7 @@ enum Mode {
     RehearseSocket(PathBuf),
     Sftp,
     Notice(String),
+    Whole { file: String, words: Vec<String> },
     Forward(Forward),
 }
 
@@ -65,6 +67,10 @@ fn main() {
             finish("transfer files", sys::take_stdio().and_then(|(input, output)| sftp::serve(input, output)))
         }
         Mode::Notice(words) => finish("tell", notice::tell(&words)),
+        Mode::Whole { file, words } => match whole::run(&file, &words) {
+            Ok(status) => whole::end_as(status),
+            Err(error) => finish("run it with its output kept whole", Err(error)),
+        },
         Mode::Forward(forward) => finish("forward", forward.run()),
     }
 }
@@ -89,6 +95,9 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Mode, String> {
         ["--rehearse", "--fd", fd] => fd.parse().map(Mode::RehearseFd).map_err(|_| USAGE.into()),
         ["--rehearse", "--socket", path] => Ok(Mode::RehearseSocket(path.into())),
         ["sftp"] => Ok(Mode::Sftp),
+        ["whole", file, words @ ..] => {
+            Ok(Mode::Whole { file: (*file).into(), words: words.iter().map(|word| (*word).into()).collect() })
+        }
         ["notice", words] => Ok(Mode::Notice((*words).into())),
         [what @ ("connect" | "listen" | "take"), rest @ ..] => {
             Forward::parse(what, rest).map(Mode::Forward).ok_or_else(|| USAGE.into())

@@ -308,6 +308,23 @@ pub fn reap() -> Option<(i32, sublet_guest::messages::Status)> {
     }
 }
 
+/// What asks this process to end is passed over: its child gets the same signal, and it ends with that.
+pub fn ignore_endings() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: plain call with a constant; no handler of ours is run.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Ends this process by a signal, as its child was; returns where that is not deadly.
+pub fn end_by(signal: i32) {
+    // SAFETY: plain calls on this process.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+    }
+}
+
 /// Whether this process is root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

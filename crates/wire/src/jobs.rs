@@ -100,6 +100,10 @@ pub struct NewJob {
     /// What it makes that is to be fetched, below that folder: only kept for whoever fetches.
     #[serde(default)]
     pub out: Vec<String>,
+    /// A file below that folder in which all that it says is kept in the partition, beside the end that
+    /// the host keeps.
+    #[serde(default)]
+    pub whole: Option<String>,
     /// How long each try may take.
     #[serde(default)]
     pub timeout_seconds: Option<Seconds>,

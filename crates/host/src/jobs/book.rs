@@ -190,7 +190,15 @@ impl LeaseJobs {
 
 /// Whether a job can be meant; what is wrong with it if not.
 fn check(new: &NewJob) -> Result<(), String> {
-    let words = || new.command.iter().chain(new.env.keys()).chain(new.env.values()).chain(&new.cwd).chain(&new.out);
+    let words = || {
+        new.command
+            .iter()
+            .chain(new.env.keys())
+            .chain(new.env.values())
+            .chain(&new.cwd)
+            .chain(&new.out)
+            .chain(&new.whole)
+    };
     let size: usize = words().map(String::len).sum();
     let named = |name: &String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -2,7 +2,7 @@
 
 use super::Ring;
 use crate::guard::record::Boottime;
-use crate::guest_link::{Command, ExecRequest};
+use crate::guest_link::{Command, ExecRequest, OWN_PROGRAM};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
@@ -73,9 +73,13 @@ impl Record {
 
     /// What the guest is asked to run.
     pub fn request(&self, user: &str) -> ExecRequest {
-        let command = match self.job.command.as_slice() {
-            [line] => Command::Line(line.clone().into_bytes()),
-            words => Command::Argv(words.iter().map(|word| word.clone().into_bytes()).collect()),
+        let argv = |words: Vec<&str>| Command::Argv(words.into_iter().map(Into::into).collect());
+        let words = self.job.command.iter().map(String::as_str);
+        let command = match (&self.job.whole, self.job.command.as_slice()) {
+            (None, [line]) => Command::Line(line.clone().into_bytes()),
+            (None, _) => argv(words.collect()),
+            (Some(file), [line]) => argv(vec![OWN_PROGRAM, "whole", file, "/bin/sh", "-c", line]),
+            (Some(file), _) => argv([OWN_PROGRAM, "whole", file].into_iter().chain(words).collect()),
         };
         let own = [("SUBLET_JOB", self.number.to_string()), ("SUBLET_ATTEMPT", self.attempt.to_string())];
         let own = own.into_iter().map(|(name, value)| (name.into(), value.into_bytes()));

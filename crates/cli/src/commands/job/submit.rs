@@ -42,6 +42,9 @@ pub struct Submit {
     /// What it makes, below its folder; `sublet job fetch` brings it here
     #[arg(long, value_parser = below, value_name = "PATH")]
     out: Vec<String>,
+    /// Keep all that it says in a file of the partition, too; `sublet job fetch` brings output.log here
+    #[arg(long)]
+    whole: bool,
     /// End it after so long; each try has as much
     #[arg(long, value_parser = values::seconds, value_name = "SPAN")]
     timeout: Option<Seconds>,
@@ -52,6 +55,9 @@ pub struct Submit {
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
+
+/// The file of a job's whole output, below its folder.
+const WHOLE: &str = "output.log";
 
 /// A path below the job's folder.
 pub fn below(text: &str) -> Result<String, String> {
@@ -99,19 +105,25 @@ impl Submit {
 
     async fn submit(&self, market: &Market, lease: &str) -> anyhow::Result<JobView> {
         let job = self.job();
-        if !self.from.is_empty() {
+        if self.is_apart() {
             let (pass, key) = leasing::pass_of(market, lease).await?;
-            let folder = job.cwd.as_deref().unwrap_or(".");
+            let (transfer, folder) = (Transfer::new(&pass, &key), job.cwd.as_deref().unwrap_or("."));
+            transfer.make(folder).await?;
             for from in &self.from {
-                Transfer::new(&pass, &key).copy_in(from, folder).await?;
+                transfer.copy_in(from, folder).await?;
             }
         }
         Desk::new(market, lease).view(JobRequest::Submit(job)).await
     }
 
+    /// Whether it has files of its own.
+    fn is_apart(&self) -> bool {
+        self.whole || !self.from.is_empty() || !self.out.is_empty()
+    }
+
     fn job(&self) -> NewJob {
         let key = uuid::Uuid::now_v7();
-        let apart = !self.from.is_empty() || !self.out.is_empty();
+        let whole = self.whole.then(|| WHOLE.to_owned());
         // Its last part is random: two jobs do not meet.
         let own = || format!("jobs/{}", &key.simple().to_string()[20..]);
         NewJob {
@@ -119,8 +131,9 @@ impl Submit {
             name: self.name.clone(),
             command: self.command.clone(),
             env: self.env.iter().cloned().collect::<BTreeMap<_, _>>(),
-            cwd: self.cwd.clone().or_else(|| apart.then(own)),
-            out: self.out.clone(),
+            cwd: self.cwd.clone().or_else(|| self.is_apart().then(own)),
+            out: self.out.iter().chain(&whole).cloned().collect(),
+            whole,
             timeout_seconds: self.timeout,
             retries: self.retries,
         }
