@@ -18,8 +18,10 @@ use tokio::time::{Instant, timeout};
 
 /// So long before the end it is said, and said again.
 const WARN_BEFORE: [Seconds; 3] = [Seconds(600), Seconds(300), Seconds(60)];
-/// How often the end and the use are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the end is looked at, which may have been moved.
+const LOOK_AT_END_EVERY: Duration = Duration::from_secs(5);
+/// How often the use is looked at.
+const LOOK_AT_USE_EVERY: Duration = Duration::from_secs(1);
 /// How long a guest may take to hear a warning.
 const HEAR_WITHIN: Duration = Duration::from_secs(20);
 
@@ -62,7 +64,7 @@ pub async fn warn<V: Vmm>(shared: &Arc<Shared<V>>, kept: &Kept, link: &GuestLink
                 tell(link, &words(&run.wanted.hostname, left, run.paid < run.term)).await;
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(LOOK_AT_END_EVERY).await;
     }
 }
 
@@ -84,12 +86,14 @@ async fn tell(link: &GuestLink, words: &str) {
 
 /// Ends a lease that nobody uses, if its client wanted that. Never returns.
 pub async fn idle<V: Vmm>(shared: &Arc<Shared<V>>, slot: &Arc<Slot>, kept: &Kept) {
-    let key = LeaseKey::of(&kept.run);
+    let (jobs, key) = (Arc::clone(&shared.jobs), LeaseKey::of(&kept.run));
+    let Ok(Ok(jobs)) = tokio::task::spawn_blocking(move || jobs.of(&key)).await else {
+        // Said by who drives them.
+        return std::future::pending().await;
+    };
     let mut used = Instant::now();
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let (jobs, of) = (Arc::clone(&shared.jobs), key.clone());
-        let Ok(Ok(jobs)) = tokio::task::spawn_blocking(move || jobs.of(&of)).await else { continue };
+        tokio::time::sleep(LOOK_AT_USE_EVERY).await;
         let here = *slot.present.borrow() == Some(kept.run.generation);
         if here || jobs.is_busy() {
             used = Instant::now();

@@ -163,7 +163,8 @@ impl<D: Door> Asking<D> {
         let (mut changed, mut grown) = (job.watch(), job.watch_output());
         let mut at = tail.map_or(from, |tail| from.max(job.span().1.saturating_sub(tail)));
         loop {
-            (changed.borrow_and_update(), grown.borrow_and_update());
+            changed.borrow_and_update();
+            grown.borrow_and_update();
             // Asked before the last look, so that nothing said before the end is left out.
             let over = job.state().is_over();
             at = self.send_from(job, at).await?;

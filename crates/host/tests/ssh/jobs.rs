@@ -1,9 +1,10 @@
 //! Detached jobs, asked for with plain `ssh -s`.
 
+use crate::rehearsal::resident_kib;
 use crate::setup::{Done, House};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 fn answer(done: &Done) -> Value {
     assert_eq!(done.code(), 0, "{}", done.err());
@@ -192,4 +193,29 @@ async fn before_the_boot_jobs_wait_and_limits_hold() {
     let list = answer(&house.ask(&json!("list")).await);
     let numbers: Vec<u64> = list.as_array().unwrap().iter().map(|job| job["number"].as_u64().unwrap()).collect();
     assert_eq!((numbers.len(), numbers[0], numbers[63]), (64, 3, 66));
+}
+
+/// `SUBLET_FLOOD_MIB=10240` for the whole of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_costs_fixed_memory_attached_and_detached() {
+    let mib: u64 = std::env::var("SUBLET_FLOOD_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(256);
+    let house = House::open().await;
+    let zeros = |mib: u64| format!("dd if=/dev/zero bs=64k count={} 2> /dev/null", mib * 16);
+    // Once in each way, so that what is only made once is there.
+    house.ssh_to_nowhere(&zeros(16)).await;
+    let first = submit(&house, &zeros(16), json!({})).await;
+    wait(&house, &first).await;
+    let begun = Instant::now();
+    let attached = house.ssh_to_nowhere(&zeros(mib)).await;
+    let between = begun.elapsed();
+    let before = resident_kib();
+    let job = submit(&house, &format!("{}; true", zeros(mib)), json!({})).await;
+    let over = wait(&house, &job).await;
+    let detached = resident_kib().saturating_sub(before);
+    eprintln!(
+        "{mib} MiB attached in {between:.1?}: {attached} KiB more; detached in {:.1?}: {detached} KiB more",
+        begun.elapsed() - between
+    );
+    assert_eq!(over["output"]["bytes"], mib << 20);
+    assert!(attached < 8192 && detached < 8192, "{attached} and {detached} KiB");
 }

@@ -275,6 +275,23 @@ impl House {
         Done(child.wait_with_output().await.unwrap())
     }
 
+    /// Runs a command whose output is thrown away; how much more memory this process had at most, in KiB.
+    pub async fn ssh_to_nowhere(&self, line: &str) -> u64 {
+        let mut child = self.command(&self.right, "lease_a", &[]).arg(line).stdout(Stdio::null()).spawn().unwrap();
+        drop(child.stdin.take());
+        let before = rehearsal::resident_kib();
+        let mut most = before;
+        loop {
+            tokio::select! {
+                status = child.wait() => {
+                    assert!(status.unwrap().success());
+                    return most - before;
+                }
+                () = tokio::time::sleep(Duration::from_millis(20)) => most = most.max(rehearsal::resident_kib()),
+            }
+        }
+    }
+
     /// Starts a command, waits for a word of it, kills the client.
     pub async fn ssh_killed(&self, options: &[&str], line: &str, word: &str) {
         let mut child = self.command(&self.right, "lease_a", options).arg(line).spawn().unwrap();
