@@ -21,6 +21,8 @@ mod heard;
 mod index;
 mod listed;
 mod money;
+#[cfg(test)]
+mod tests;
 
 pub use apply::Undo;
 use heard::Heard;

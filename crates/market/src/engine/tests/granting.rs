@@ -2,11 +2,12 @@
 
 use super::world::*;
 use crate::engine::command::{Altered, Command, Preview, Rent, Reply};
+use sublet_model::billing::PriceList;
 use sublet_model::ids::LeaseId;
 use sublet_model::offer::{Conditions, Windows};
 use sublet_model::partition::Phase;
 use sublet_model::partition::alter::resources;
-use sublet_model::units::{Seconds, Timestamp};
+use sublet_model::units::{GiB, MicrosPerHour, Seconds, Timestamp};
 use sublet_wire::problem::Kind;
 
 fn several(ids: &[u128], cpu: i64, name: Option<&str>) -> Box<Rent> {
@@ -40,6 +41,39 @@ fn what_is_wrong_with_one_of_several_is_told_and_not_that_too_few_fit() {
     assert!(refusal.detail.contains("is called box-2"), "{refusal}");
 }
 
+/// A host of one partition with a large disk, at this price for each GiB of it.
+fn roomy(world: &mut World, n: u128, disk: MicrosPerHour) {
+    let mut agent = world.add_host(n);
+    agent.says.inventory.disk = GiB(1000);
+    let division = &mut agent.says.division;
+    division.revision += 1;
+    division.partitions.truncate(1);
+    division.partitions[0].profile.max.disk = GiB(1000);
+    let prices = PriceList { disk, ..PriceList::default() };
+    division.conditions = Some(Conditions { prices, longest_term_seconds: Seconds::MAX, ..Conditions::free() });
+    assert_eq!(world.sync(&mut agent).division_refused, None);
+}
+
+#[test]
+fn what_can_not_be_counted_is_told_of_one_as_of_several() {
+    let mut world = World::empty();
+    roomy(&mut world, HOST, MicrosPerHour(1));
+    roomy(&mut world, HOST + 1, MicrosPerHour::MAX);
+    let mut rent = several(&[70, 71], 1000, None);
+    rent.requirements.disk = Some(GiB(500).into());
+    rent.requirements.term_seconds = Some(Seconds::MAX);
+    let before = world.engine.state().tables().clone();
+    let refusal = world.call(Command::Rent(rent.clone())).unwrap_err();
+    assert_eq!(
+        (refusal.kind, refusal.detail.as_str()),
+        (Kind::Invalid, "price times term is more than can be counted")
+    );
+    assert_eq!(*world.engine.state().tables(), before, "the cheap one is not kept either");
+    // An hour of both can be counted.
+    rent.requirements.term_seconds = Some(Seconds::HOUR);
+    assert!(world.reply(Command::Preview(rent), None).is_ok());
+}
+
 fn altered(world: &mut World, cpu: i64) -> Vec<Altered> {
     match world.reply(Command::Preview(several(&[90], cpu, None)), None) {
         Ok(Reply::Preview(preview)) => {
@@ -57,6 +91,16 @@ fn a_preview_names_the_chosen_partition_even_if_it_has_what_is_asked_already() {
     let told = |altered: Vec<Altered>| altered.iter().map(|a| (a.partition, a.from, a.to)).collect::<Vec<_>>();
     assert_eq!(told(altered(&mut world, 1000)), [(agent.partition(0), r(1000), r(1000))]);
     assert_eq!(told(altered(&mut world, 700)), [(agent.partition(0), r(1000), r(700))]);
+}
+
+#[test]
+fn a_preview_tells_of_each_partition_what_that_one_has_now() {
+    let (mut world, agent) = World::lending();
+    let r = |cpu| resources(cpu, 512, 0);
+    let (one, two) = (agent.partition(0), agent.partition(1));
+    world.call(Command::Alter { actor: lender(), partition: two, resources: r(600) }).unwrap();
+    let told: Vec<_> = altered(&mut world, 2450).iter().map(|a| (a.partition, a.from, a.to)).collect();
+    assert_eq!(told, [(two, r(600), r(550)), (one, r(1000), r(2450))]);
 }
 
 #[track_caller]

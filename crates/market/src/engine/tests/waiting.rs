@@ -11,6 +11,7 @@ use crate::engine::state::Tables;
 use crate::engine::step::Request;
 use sublet_model::account::Role;
 use sublet_model::ids::MemberId;
+use sublet_model::lease::EndReason;
 use sublet_model::partition::Phase;
 use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::problem::Kind;
@@ -101,6 +102,30 @@ fn a_lender_who_may_lend_again_serves_who_stands() {
     world.call(lender(true)).unwrap();
     stands(ask(&mut world, 70, 1000));
     world.call(lender(false)).unwrap();
+    assert!(world.engine.state().lease(id(70)).is_some());
+}
+
+#[test]
+fn what_opens_by_the_clock_alone_is_found_within_ten_seconds_by_who_does_not_ask_again() {
+    let (mut world, mut agent, held) = full();
+    let mut held = world.lease(held).clone();
+    for n in 0..3 {
+        agent.sees(&held, Phase::Gone { reason: Some(EndReason::BootFailed) });
+        world.sync(&mut agent);
+        if n < 2 {
+            held = world.rent(1000).unwrap();
+        }
+    }
+    let until = world.engine.state().partition(agent.partition(0)).unwrap().unlisted_until.unwrap();
+    world.now = Timestamp(until.0 - 5_000_000);
+    world.sync(&mut agent);
+    world.tick();
+    stands(ask(&mut world, 70, 1000));
+    for second in 1..=12 {
+        world.pass(1);
+        world.tick();
+        assert!(second >= 5 || world.engine.state().lease(id(70)).is_none());
+    }
     assert!(world.engine.state().lease(id(70)).is_some());
 }
 
