@@ -1,6 +1,6 @@
 use super::*;
 use crate::book::tests::plain::{account, conditions, inventory};
-use crate::units::MicrosPerHour;
+use crate::units::{Micros, MicrosPerHour};
 
 #[test]
 fn hashes_are_the_same_on_every_computer() {
@@ -75,6 +75,7 @@ fn what_differs_in_one_thing_is_of_another_class() {
     assert!(is_of(Inventory { threads: 1, speed: 1, kernel: "5".into(), ..inventory() }, conditions()));
     let dearer = crate::billing::PriceList { flat: MicrosPerHour(9), ..Default::default() };
     assert!(is_of(inventory(), Conditions { prices: dearer, longest_term_seconds: Seconds(9), ..conditions() }));
+    assert!(is_of(inventory(), Conditions { eviction_credit: Micros(9), ..conditions() }));
     let others = [
         Inventory { arch: "aarch64".into(), ..inventory() },
         Inventory { tier: Tier::Emulated, ..inventory() },
@@ -125,7 +126,8 @@ fn of_two_classes_of_one_hash_only_the_one_that_left_is_forgotten() {
 #[test]
 fn the_favourable_listing_is_large_fast_free_and_without_end() {
     let mut classes = Classes::default();
-    let number = classes.enter(&inventory(), &Conditions { reclaim_notice_seconds: Some(Seconds(60)), ..conditions() });
+    let given = Conditions { reclaim_notice_seconds: Some(Seconds(60)), eviction_credit: Micros(9), ..conditions() };
+    let number = classes.enter(&inventory(), &given);
     let listing = classes.favourable(number, "alpha");
     let best = Inventory {
         threads: u16::MAX,
@@ -143,7 +145,7 @@ fn the_favourable_listing_is_large_fast_free_and_without_end() {
         shortest_term_seconds: Seconds::ZERO,
         longest_term_seconds: Seconds(i64::MAX),
         reclaim_notice_seconds: None,
-        eviction_credit: crate::units::Micros::ZERO,
+        eviction_credit: Micros::ZERO,
         ..conditions()
     };
     assert_eq!(listing.offer.conditions, best);

@@ -204,3 +204,26 @@ fn the_best_by_any_key_are_found_wherever_they_stand() {
         assert_eq!(find(&many(edit), &image(), &format!("order={key}"), 5).0, best, "{key}");
     }
 }
+
+#[test]
+fn the_best_by_each_key_are_found_wherever_in_a_large_book_they_lie() {
+    // Each column runs through its values in another order, so that no part of the book has the best of all.
+    let nth = |n: u128, step: u128| i64::try_from(n * step % 601).unwrap();
+    let all: Vec<Computer> = (1..=600)
+        .map(|n| {
+            Computer::new(n).with(|c| {
+                c.reliability = 399 + u16::try_from(nth(n, 211)).unwrap();
+                c.inventory.speed = 1000 + u32::try_from(nth(n, 97)).unwrap();
+                c.lent.listed_at = Timestamp(nth(n, 359));
+                c.conditions.prices.flat = MicrosPerHour(nth(n, 173));
+            })
+        })
+        .collect();
+    let book = book(&all);
+    for key in ["reliability", "speed", "age", "price", "total", "-reliability", "-price"] {
+        let asked = format!("order={key}");
+        let expected = scanned(&all, &asked).unwrap();
+        let found = find(&book, &image(), &asked, 25).0;
+        assert_eq!(found, expected[..25], "{asked}");
+    }
+}
