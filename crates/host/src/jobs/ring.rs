@@ -124,3 +124,51 @@ impl Ring {
         Ok((from, bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_twice_is_kept_once_and_gaps_are_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.out");
+        let mut ring = Ring::open(&path).unwrap();
+        ring.append(1, 0, b"abcdef").unwrap();
+        ring.append(1, 3, b"defgh").unwrap();
+        ring.append(1, 2, b"cd").unwrap();
+        // Another agent, which finds what is on the disk.
+        let mut ring = Ring::open(&path).unwrap();
+        assert_eq!((ring.taken(1), ring.read(0, 100).unwrap()), (8, (0, b"abcdefgh".to_vec())));
+        ring.append(1, 10, b"kl").unwrap();
+        let text = String::from_utf8(ring.read(8, 1000).unwrap().1).unwrap();
+        assert!(text.starts_with("\n[sublet: 2 bytes are missing here") && text.ends_with("]\nkl"), "{text}");
+        assert_eq!((ring.taken(1), ring.view().missed_bytes), (12, 2));
+        // The next try counts anew, and follows.
+        ring.append(2, 0, b"again").unwrap();
+        assert_eq!((ring.taken(2), ring.view().missed_bytes), (5, 2));
+        assert!(ring.read(0, 1000).unwrap().1.ends_with(b"klagain"));
+    }
+
+    #[test]
+    fn it_does_not_grow_and_keeps_the_end_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.out");
+        let mut ring = Ring::open(&path).unwrap();
+        let all: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut at = 0;
+        for (n, size) in [1, 65_536, 70_001, 300_000].into_iter().cycle().enumerate() {
+            let bytes = &all[at..all.len().min(at + size)];
+            ring.append(1, at as u64, bytes).unwrap();
+            at += bytes.len();
+            let (from, kept) = ring.read(0, usize::MAX).unwrap();
+            assert!(kept == all[from as usize..at] && kept.len() as u64 == ring.view().kept_bytes, "after write {n}");
+            if at == all.len() {
+                break;
+            }
+        }
+        assert_eq!(ring.view(), OutputView { bytes: 3_000_000, kept_bytes: KEPT_BYTES, missed_bytes: 0 });
+        assert_eq!(ring.read(2_999_990, 100).unwrap(), (2_999_990, all[2_999_990..].to_vec()));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), HEAD_BYTES + SIZE_BYTES);
+    }
+}
