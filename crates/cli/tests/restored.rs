@@ -138,8 +138,7 @@ async fn use_it(client: Client, number: usize, stop: CancellationToken) -> u64 {
     let mut rented = 0;
     while !stop.is_cancelled() {
         let needs = json!({"cpu": 1000, "memory": 256, "term_seconds": 3600, "emulated": true});
-        let ask =
-            json!({"requirements": needs, "ssh_public_key": CLIENT_KEY, "name": format!("box-{number}-{rented}")});
+        let ask = json!({"requirements": needs, "ssh_public_key": CLIENT_KEY});
         let granted = client.post::<_, Granted>("/v1/leases", &ask);
         let granted = tokio::select! { granted = granted => granted, () = stop.cancelled() => return rented };
         let pause = Duration::from_millis(300 + (number as u64 * 397 + rented * 211) % 1500);
