@@ -1,6 +1,6 @@
 //! Being a template: a machine that is stopped before anybody used it, and of which many copies
 //! are started. All copies are the same machine, down to its random numbers, until [`renew`] was
-//! called in each; nothing runs in one before.
+//! called in each; nothing runs in one before but the kernel, this program and process 1.
 //!
 //! ```text
 //!  booted, settled --TEMPLATE--> template --stopped, copied--> template --IDENTITY--> renewed, serves
@@ -19,6 +19,7 @@ const SETTLED: &str = "/run/sublet/settled";
 /// The kernel keeps its boot id for ever; a new one is laid over it.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const OWN_BOOT_ID: &str = "/run/sublet/boot_id";
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// There while this machine is a template: a guest program that is started anew still knows.
 const MARK: &str = "/run/sublet/template";
 /// Read by systemd at boot, written at its end.
@@ -31,8 +32,12 @@ pub fn is_settled(manner: Manner) -> bool {
     manner != Manner::Service || Path::new(SETTLED).exists()
 }
 
-/// Notes that copies of this machine are made from now on, or no more.
+/// Notes that copies of this machine are made from now on, or no more: meanwhile all but this
+/// program and process 1 stand still.
 pub fn mark(now: bool) {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    hold(Path::new(CGROUPS), Path::new(own), now);
     let _ =
         if now { fs::create_dir_all("/run/sublet").and_then(|()| fs::write(MARK, "")) } else { fs::remove_file(MARK) };
 }
@@ -40,6 +45,20 @@ pub fn mark(now: bool) {
 /// Whether an earlier life of this program noted it.
 pub fn is_marked() -> bool {
     Path::new(MARK).exists()
+}
+
+/// Holds every cgroup of a folder, or lets go of it, but for the one that leads to our own.
+fn hold(folder: &Path, own: &Path, now: bool) {
+    let mut steps = own.components();
+    let next = steps.next().map(|step| folder.join(step));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, switch) = (entry.path(), entry.path().join("cgroup.freeze"));
+        if Some(&path) == next.as_ref() {
+            hold(&path, steps.as_path(), now);
+        } else if entry.file_name() != "init.scope" && switch.exists() {
+            let _ = fs::write(switch, if now { "1" } else { "0" });
+        }
+    }
 }
 
 /// Gives a copy all that no other machine may have. The kernel's randomness was renewed before.
@@ -126,6 +145,28 @@ fn random_uuid() -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_groups_but_those_on_the_way_to_our_own_are_held() {
+        let root = std::env::temp_dir().join(format!("sublet-hold-{}", std::process::id()));
+        let groups = ["init.scope", "user.slice", "system.slice/us.service/job-1", "system.slice/journal.service"];
+        for group in groups {
+            let mut path = root.clone();
+            for step in Path::new(group) {
+                path.push(step);
+                fs::create_dir_all(&path).unwrap();
+                fs::write(path.join("cgroup.freeze"), "0").unwrap();
+            }
+        }
+        let held = || groups.map(|group| fs::read_to_string(root.join(group).join("cgroup.freeze")).unwrap());
+        hold(&root, Path::new("system.slice/us.service"), true);
+        // Below our own: nothing runs there, for it has no identity.
+        assert_eq!(held(), ["0", "1", "1", "1"]);
+        assert_eq!(fs::read_to_string(root.join("system.slice/cgroup.freeze")).unwrap(), "0");
+        hold(&root, Path::new("system.slice/us.service"), false);
+        assert_eq!(held(), ["0", "0", "0", "0"]);
+        fs::remove_dir_all(&root).unwrap();
+    }
 
     #[test]
     fn ids_have_the_form_of_the_kernels_own_and_differ() {
