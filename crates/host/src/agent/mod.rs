@@ -99,7 +99,7 @@ impl<V: Vmm> Agent<V> {
         tasks.spawn(async move { server.serve(listener, stopped).await });
         tasks.spawn(record);
         adopt(&shared).await?;
-        templates::clean_up(&shared).await?;
+        templates::clean_up(&shared).await;
         shared.keep_jobs_of_live_leases().await;
         // The owner's word holds before the market was heard.
         shared.follow_again().await?;
@@ -150,6 +150,7 @@ impl<V: Vmm> Agent<V> {
         self.shared.end_workers();
         drop(self.stop);
         self.tasks.shutdown().await;
+        templates::clean_up(&self.shared).await;
     }
 }
 

@@ -28,6 +28,8 @@ const LEAST_CPU: Millicores = Millicores(500);
 const PAUSE: Duration = Duration::from_secs(30);
 /// How often a guest is asked whether it has come up whole.
 const ASK_EVERY: Duration = Duration::from_millis(100);
+/// What a template is thought to take on the disk before it was made: a boot touches less.
+const ESTIMATE_BYTES: u64 = 512 << 20;
 /// What is left to do once a guest has come up.
 const FREEZE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -48,6 +50,8 @@ pub struct Templates {
     shelf: Shelf,
     limit_bytes: u64,
     demand: Mutex<Demand>,
+    /// The machine in which one is being made.
+    making: Mutex<Option<Machine>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,11 +64,21 @@ struct Demand {
 impl Templates {
     /// Those in a state directory. With a limit of 0 none are made or used.
     pub fn open(state: &Path, limit_bytes: u64) -> Result<Self, ShelfError> {
-        Ok(Self { shelf: Shelf::open(&state.join("templates"))?, limit_bytes, demand: Mutex::default() })
+        Ok(Self {
+            shelf: Shelf::open(&state.join("templates"))?,
+            limit_bytes,
+            demand: Mutex::default(),
+            making: Mutex::default(),
+        })
     }
 
     fn demand(&self) -> MutexGuard<'_, Demand> {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_making(&self, machine: Option<&Machine>) -> Option<Machine> {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *making, machine.cloned())
     }
 
     /// Notes a start.
@@ -150,7 +164,7 @@ async fn make_next<V: Vmm>(shared: &Arc<Shared<V>>) -> anyhow::Result<bool> {
     }
     let seen = look_now(shared).await?;
     let Some(recipe) = choose(templates, &seen) else { return Ok(false) };
-    let bytes = memory_bytes(&recipe.shape);
+    let bytes = estimate(&recipe.shape);
     if !templates.shelf.make_room(bytes, templates.limit_bytes, &seen.running)? {
         return Ok(false);
     }
@@ -158,17 +172,19 @@ async fn make_next<V: Vmm>(shared: &Arc<Shared<V>>) -> anyhow::Result<bool> {
     let cpu = Millicores((i64::from(recipe.shape.vcpus) * 1000).min(seen.room.cpu.0));
     let machine = machine(shared).await?;
     let begun = Instant::now();
+    templates.set_making(Some(&machine));
     let made = tokio::select! {
         made = make(shared, &recipe, cpu, &machine) => Some(made),
         () = room_is_wanted(shared, needs(&recipe.shape)) => None,
     };
     let ended = end(shared, &machine).await;
+    templates.set_making(None);
     match made {
         None => tracing::info!(%key, "a template is given up: a lease needs its room"),
         Some(Ok(())) => {
             ended?;
-            templates.shelf.finish(&recipe.shape).await?;
-            templates.demand().failures.remove(&key);
+            let key = templates.shelf.finish(&recipe.shape).await?;
+            keep_within_limit(shared, &key).await?;
             tracing::info!(%key, image = recipe.image.name, took = ?begun.elapsed(), "a template was made");
             return Ok(true);
         }
@@ -187,11 +203,28 @@ fn memory_bytes(shape: &Shape) -> u64 {
     shape.memory.0.unsigned_abs() << 20
 }
 
+fn estimate(shape: &Shape) -> u64 {
+    memory_bytes(shape).min(ESTIMATE_BYTES)
+}
+
+/// One that became larger than was thought is not kept where others in use leave no room for it.
+async fn keep_within_limit<V: Vmm>(shared: &Arc<Shared<V>>, key: &Key) -> anyhow::Result<()> {
+    let templates = &shared.templates;
+    let mut in_the_way = look_now(shared).await?.running;
+    in_the_way.push(key.clone());
+    if templates.shelf.make_room(0, templates.limit_bytes, &in_the_way)? {
+        return Ok(());
+    }
+    *templates.demand().failures.entry(key.clone()).or_default() += 1;
+    templates.shelf.throw_out(key)?;
+    anyhow::bail!("the template {key} became too large: --templates allows {} bytes", templates.limit_bytes)
+}
+
 fn choose(templates: &Templates, seen: &Look) -> Option<Recipe> {
     let demand = templates.demand();
     let starts = demand.starts.iter().map(|recipe| {
         let shape = &recipe.shape;
-        Wanted { key: shape.key(), bytes: memory_bytes(shape), needs: needs(shape) }
+        Wanted { key: shape.key(), bytes: estimate(shape), needs: needs(shape) }
     });
     let starts: Vec<Wanted> = starts.collect();
     let kept = templates.shelf.kept(&seen.running);
@@ -230,13 +263,29 @@ async fn machine<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<Machine, StoreError>
     Ok(Machine { partition: maker(), generation: 0, uuid: Uuid::now_v7(), run_dir })
 }
 
-/// Ends what an earlier agent left half made.
-pub async fn clean_up<V: Vmm>(shared: &Arc<Shared<V>>) -> anyhow::Result<()> {
+/// Ends what is half made, by this agent or an earlier one.
+pub async fn clean_up<V: Vmm>(shared: &Arc<Shared<V>>) {
     if shared.templates.limit_bytes == 0 {
-        return Ok(());
+        return;
     }
-    let machine = Machine { uuid: Uuid::nil(), ..machine(shared).await? };
-    end(shared, &machine).await
+    let ended = async {
+        let machine = match shared.templates.set_making(None) {
+            Some(machine) => machine,
+            None => left_behind(shared).await?,
+        };
+        end(shared, &machine).await?;
+        Ok::<_, anyhow::Error>(shared.templates.shelf.give_up()?)
+    };
+    if let Err(error) = ended.await {
+        tracing::error!(error = format!("{error:#}"), "a half-made template can't be ended");
+    }
+}
+
+/// The machine that an earlier agent left, if it left one.
+async fn left_behind<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<Machine, StoreError> {
+    let machine = machine(shared).await?;
+    let uuid = RunDir::new(&machine.run_dir).read_pid().map_or(machine.uuid, |left| left.uuid);
+    Ok(Machine { uuid, ..machine })
 }
 
 async fn end<V: Vmm>(shared: &Arc<Shared<V>>, machine: &Machine) -> anyhow::Result<()> {

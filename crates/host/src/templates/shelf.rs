@@ -94,6 +94,8 @@ impl Shelf {
     pub fn open(dir: &Path) -> Result<Self, ShelfError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(disk("make", dir))?;
+        // Whatever an earlier one was: its files can be read by anybody who finds them.
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(disk("close", dir))?;
         let shelf = Self { dir: dir.to_owned(), inner: Arc::default() };
         for entry in fs::read_dir(dir).map_err(disk("list", dir))?.flatten() {
             let whole = entry.file_name().to_str().and_then(Key::parse).is_some_and(|key| shelf.note(&key).is_ok());

@@ -3,6 +3,7 @@
 
 #[path = "../../../tests/rehearsal/mod.rs"]
 mod rehearsal;
+mod templates;
 mod world;
 
 use crate::agent::door::AgentDoor;

@@ -6,7 +6,7 @@ use crate::agent::{Agent, Config, Shared};
 use crate::fixtures;
 use crate::store::{Identity, Store};
 use crate::vmm::{
-    Accelerator, Boottime, ExitRecord, Machine, MachineSpec, Observed, SimulatedVmm, Usage, Vmm, VmmError,
+    Accelerator, Birth, Boottime, ExitRecord, Machine, MachineSpec, Observed, SimulatedVmm, Usage, Vmm, VmmError,
 };
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -295,6 +295,7 @@ struct Inner {
     simulated: SimulatedVmm,
     guests: Mutex<HashMap<PartitionId, Rehearsal>>,
     mute: std::sync::atomic::AtomicBool,
+    mute_templates: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Debug for Machines {
@@ -306,6 +307,11 @@ impl std::fmt::Debug for Machines {
 impl Machines {
     pub fn simulated(&self) -> &SimulatedVmm {
         &self.0.simulated
+    }
+
+    /// From now on no template comes up.
+    pub fn mute_templates(&self) {
+        self.0.mute_templates.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
     /// From now on machines start in which nothing answers.
@@ -324,12 +330,21 @@ impl Vmm for Machines {
         let before = self.0.simulated.started().len();
         let outcome = self.0.simulated.start(spec, stop_at).await;
         let started = self.0.simulated.started().len() > before;
-        if started && !self.0.mute.load(std::sync::atomic::Ordering::SeqCst) {
+        let set = |flag: &std::sync::atomic::AtomicBool| flag.load(std::sync::atomic::Ordering::SeqCst);
+        let mute = set(&self.0.mute) || matches!(spec.birth, Birth::Template(_)) && set(&self.0.mute_templates);
+        if started && !mute {
             let guest = Rehearsal::start();
             std::os::unix::fs::symlink(guest.socket(), spec.machine().guest_socket()).unwrap();
             self.0.guests.lock().unwrap().insert(spec.partition, guest);
         }
         outcome
+    }
+
+    async fn freeze(&self, machine: &Machine) -> Result<(), VmmError> {
+        let spec = self.0.simulated.spec(machine.partition).unwrap();
+        let Birth::Template(files) = spec.birth else { panic!("{} serves a lease", machine.partition) };
+        std::fs::write(files.devices, "devices").unwrap();
+        Ok(())
     }
 
     async fn set_deadline(&self, machine: &Machine, stop_at: Boottime) -> Result<(), VmmError> {
@@ -378,6 +393,8 @@ pub struct World {
     pub market: Market,
     pub machines: Machines,
     pub boot_deadline: Duration,
+    /// None are made, unless a test asks for them.
+    pub template_limit_bytes: u64,
     agent: Option<Agent<Machines>>,
 }
 
@@ -393,7 +410,15 @@ impl World {
             market.idle(n, fixtures::allocation(0, 0, 500));
         }
         let boot_deadline = Duration::from_secs(60);
-        Self { _dir: dir, store, market, machines: Machines::default(), boot_deadline, agent: None }
+        Self {
+            _dir: dir,
+            store,
+            market,
+            machines: Machines::default(),
+            boot_deadline,
+            template_limit_bytes: 0,
+            agent: None,
+        }
     }
 
     /// A world with an agent that was heard.
@@ -412,7 +437,7 @@ impl World {
             first_uid: 61_000,
             run_as: None,
             dial: "127.0.0.1:1".into(),
-            template_limit_bytes: 0,
+            template_limit_bytes: self.template_limit_bytes,
             monitor: "simulated".into(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

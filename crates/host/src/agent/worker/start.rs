@@ -43,8 +43,11 @@ impl<V: Vmm> Worker<V> {
             Ok(taken) => {
                 let begun = Instant::now();
                 let warm = MachineSpec { birth: Birth::Clone(taken.files.clone()), ..spec.clone() };
-                vmm.prepare(&warm).await?;
-                match vmm.start(&warm, give_up).await {
+                let woken = async {
+                    vmm.prepare(&warm).await?;
+                    vmm.start(&warm, give_up).await
+                };
+                match woken.await {
                     Ok(()) => {
                         self.begun = Some(Begun::Warm(run.generation, taken.key.clone(), begun));
                         return self.note(run, "warm: from a template").await;
@@ -77,6 +80,7 @@ impl<V: Vmm> Worker<V> {
         }
         match self.shared.templates.take(&shape).await {
             Ok(Some(taken)) => Ok(taken),
+            Ok(None) if config.template_limit_bytes == 0 => Err("this host makes no templates".into()),
             Ok(None) => Err("there is no template of it yet".into()),
             Err(error) => {
                 tracing::warn!(partition = %self.partition, %error, "it boots instead");
