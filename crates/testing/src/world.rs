@@ -230,9 +230,11 @@ impl World {
         }
     }
 
-    /// A new account with one member who may rent and lend.
+    /// A new account with one member who may rent and lend, and money to begin with.
     pub fn person(&self, name: &str) -> Result<Person> {
-        self.newcomer(name)
+        let person = self.newcomer(name)?;
+        self.operator().run(&["account", "deposit", name, "10000", "--ref", &format!("begin-{name}")])?.ok()?;
+        Ok(person)
     }
 
     /// The same, with nothing deposited yet.

@@ -18,4 +18,5 @@ mod money;
 mod outage;
 mod silence;
 mod tools;
+mod warm;
 mod work;
