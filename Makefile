@@ -44,5 +44,5 @@ lint: ## format and clippy
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: $(if $(filter p5 all,$(P)),images) ## compare with peers: `make bench P=p1`
+bench: $(if $(filter p5 p6 p7 all,$(P)),images) ## compare with peers: `make bench P=p1`
 	@bench/run $(P)

@@ -9,6 +9,7 @@ pub mod data;
 pub mod load;
 pub mod oracle;
 pub mod ours;
+pub mod partitions;
 pub mod postgres;
 pub mod query;
 pub mod report;
