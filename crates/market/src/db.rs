@@ -7,7 +7,7 @@ pub mod month;
 pub mod query;
 pub mod sqlite;
 
-mod books;
+pub(crate) mod books;
 mod keys;
 mod lock;
 mod read;

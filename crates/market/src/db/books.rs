@@ -55,7 +55,7 @@ impl Reader {
 
 /// Whether every transfer can be, every balance is what the postings come to, nobody is below zero, and
 /// what was posted for a lease is what it was charged and credited.
-fn audit(db: &Connection) -> Result<LedgerAudit, DbError> {
+pub(crate) fn audit(db: &Connection) -> Result<LedgerAudit, DbError> {
     let mut problems = Vec::new();
     let ledger = replay(db, &mut problems)?;
     stored_balances(db, &mut problems)?;
