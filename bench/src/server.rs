@@ -100,7 +100,7 @@ pub fn sync_request(market: &Market, host: usize) -> SyncRequest {
 /// Has every host heard once.
 pub async fn hear_all(handle: &Handle, market: &Market) -> Result<()> {
     let one = |host: usize| async move {
-        let request = Box::new(sync_request(market, host));
+        let request = Box::new(sync_request(market, host).into());
         let command = Command::Sync { host: market.hosts[host].id.into(), session: 1, request };
         handle.call(command, None).await.map(drop).with_context(|| format!("sync of host {host}"))
     };
@@ -155,7 +155,7 @@ pub async fn say_gone(handle: &Handle, lease: LeaseId) -> Result<()> {
         };
         anyhow::Ok((host.id, host.session, request))
     })?;
-    let command = Command::Sync { host, session, request: Box::new(request) };
+    let command = Command::Sync { host, session, request: Box::new(request.into()) };
     handle.call(command, None).await.map(drop).context("a host says gone")
 }
 

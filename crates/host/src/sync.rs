@@ -103,7 +103,16 @@ fn at_rest(partition: PartitionId, applied: Allocation, gone: Option<&Gone>, ref
     let gone = gone.filter(|g| g.generation >= applied.generation);
     let phase = gone.map_or(Phase::Idle, |g| Phase::Gone { reason: g.reason });
     let detail = gone.and_then(|g| g.detail.as_ref()).or(refusal).map(|d| plain(d, LONGEST_DETAIL));
-    Observed { partition, applied, lease: None, phase, seconds: Seconds::ZERO, first_contact: false, detail, started: None }
+    Observed {
+        partition,
+        applied,
+        lease: None,
+        phase,
+        seconds: Seconds::ZERO,
+        first_contact: false,
+        detail,
+        started: None,
+    }
 }
 
 /// A text from elsewhere, without control characters and not too long: the end of it is kept.
@@ -138,8 +147,9 @@ pub struct Refused(String);
 
 /// Checks an answer as a whole; cuts what is only for people to a readable length.
 pub fn check(answer: &mut SyncAnswer) -> Result<(), Refused> {
-    if answer.plan.len() > MOST_PARTITIONS {
-        return Err(Refused(format!("a plan of {} partitions, {MOST_PARTITIONS} are the most", answer.plan.len())));
+    let planned = answer.plan.as_ref().map_or(0, Vec::len);
+    if planned > MOST_PARTITIONS {
+        return Err(Refused(format!("a plan of {planned} partitions, {MOST_PARTITIONS} are the most")));
     }
     if answer.ssh_ca.len() > MOST_CAS {
         return Err(Refused(format!("{} SSH authorities, {MOST_CAS} are the most", answer.ssh_ca.len())));

@@ -3,7 +3,7 @@
 use crate::api::IDEMPOTENCY_KEY;
 use crate::mac::{self, KEY_BYTES};
 use crate::problem::{Kind, Problem};
-use crate::sync::{self, SyncAnswer, SyncRequest, header};
+use crate::sync::{self, SyncAnswer, SyncMessage, SyncRequest, Told, header};
 use data_encoding::BASE64;
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -247,6 +247,7 @@ pub struct HostSession {
     epoch: u64,
     seq: u64,
     mac_key: [u8; KEY_BYTES],
+    told: Told,
 }
 
 impl HostSession {
@@ -277,7 +278,8 @@ impl HostSession {
         let bad_key = || ClientError::Unreadable { address: client.base.clone(), reason: "bad session key".into() };
         let mac_key = BASE64.decode(answer.mac_key.as_bytes()).map_err(|_| bad_key())?;
         let mac_key = mac_key.try_into().map_err(|_| bad_key())?;
-        Ok(Self { client: client.clone(), host, session: answer.session, epoch: answer.epoch, seq: 0, mac_key })
+        let told = Told::default();
+        Ok(Self { client: client.clone(), host, session: answer.session, epoch: answer.epoch, seq: 0, mac_key, told })
     }
 
     /// Number of the session.
@@ -290,10 +292,18 @@ impl HostSession {
         self.epoch
     }
 
-    /// Says everything seen, hears everything wanted. Held by the market while there is no news.
+    /// Says everything seen, hears everything wanted; leaves out what the market has. Held by the
+    /// market while there is no news.
     pub async fn sync(&mut self, request: &SyncRequest) -> Result<SyncAnswer, ClientError> {
+        let message = self.told.message(request);
+        let answer = self.say(&message).await?;
+        self.told.answered(request, &answer);
+        Ok(answer)
+    }
+
+    async fn say(&mut self, message: &SyncMessage) -> Result<SyncAnswer, ClientError> {
         self.seq += 1;
-        let body = serde_json::to_vec(request).map_err(|e| ClientError::Unusable(e.to_string()))?;
+        let body = serde_json::to_vec(message).map_err(|e| ClientError::Unusable(e.to_string()))?;
         let mac = mac::seal(&self.mac_key, self.session, self.seq, &body);
         let call = self
             .client

@@ -1,7 +1,7 @@
 //! The host's side of the market: *everything seen* goes up, *everything wanted* comes down.
 //!
-//! Level-triggered: each message stands for itself, may be lost, repeated or late, and the next
-//! one says it all again.
+//! Level-triggered: each message may be lost, repeated or late, and the next one says it all again,
+//! but for what the other side is known to have: see [`Told`].
 
 use serde::{Deserialize, Serialize};
 use sublet_model::host::Inventory;
@@ -17,8 +17,10 @@ use sublet_model::{billing::Terms, lease::EndReason};
 use utoipa::ToSchema;
 
 mod kept;
+mod told;
 
 pub use kept::{FIRST_EPOCH, KeptLife, MOST_LIVES, Renter};
+pub use told::Told;
 
 /// The version of this protocol. A market serves hosts of its own and of the previous version.
 pub const PROTOCOL: u32 = 1;
@@ -149,6 +151,52 @@ pub struct Declared {
     pub taken_back: Option<u64>,
 }
 
+/// What a host says in a sync. What it left out is as the newest sync of the session that was
+/// answered said: so a host that is idle says little.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyncMessage {
+    /// The host's wall clock, for the market to warn when it is off.
+    pub wall_clock: Timestamp,
+    /// What the computer has now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Inventory>,
+    /// Where clients reach the host's SSH server, such as `127.0.0.1:40222`.
+    pub dial: String,
+    /// How the owner divided it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub division: Option<Division>,
+    /// Every partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Vec<Observed>>,
+    /// Receipts that were not acknowledged yet, oldest first.
+    pub receipts: Vec<Signed<Receipt>>,
+    /// The plan that the host knows; the market holds the call while that is the newest.
+    pub plan_version: u64,
+    /// Lives that the market was not told of in this epoch, older generations first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lives: Vec<KeptLife>,
+    /// Whether there are lives or receipts yet that it was not told of in this epoch.
+    #[serde(default, skip_serializing_if = "kept::is_false")]
+    pub catching_up: bool,
+}
+
+impl From<SyncRequest> for SyncMessage {
+    fn from(whole: SyncRequest) -> Self {
+        Self {
+            wall_clock: whole.wall_clock,
+            inventory: Some(whole.inventory),
+            dial: whole.dial,
+            division: Some(whole.division),
+            observed: Some(whole.observed),
+            receipts: whole.receipts,
+            plan_version: whole.plan_version,
+            lives: whole.lives,
+            catching_up: whole.catching_up,
+        }
+    }
+}
+
 /// Everything that a host sees.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -204,8 +252,9 @@ pub struct Observed {
 pub struct SyncAnswer {
     /// Names this plan.
     pub plan_version: u64,
-    /// Every partition of the host.
-    pub plan: Vec<Wanted>,
+    /// Every partition of the host; none where the host knows this plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Vec<Wanted>>,
     /// The newest receipt that is durably taken in, for each lease that sent one.
     pub acknowledged: Vec<Acknowledged>,
     /// The newest division that is durably taken in.

@@ -209,7 +209,10 @@ impl<V: Vmm> SyncLoop<V> {
             self.caught_up = !news;
             return Ok(());
         }
-        self.shared.follow(answer.plan).await?;
+        match answer.plan {
+            Some(plan) => self.shared.follow(plan).await?,
+            None => self.shared.follow_again().await?,
+        }
         self.plan_version = answer.plan_version;
         Ok(())
     }

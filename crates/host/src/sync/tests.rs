@@ -63,7 +63,7 @@ fn an_answer_beyond_all_bounds_is_refused() {
         let mut answer = SyncAnswer {
             plan_version: 1,
             told: Vec::new(),
-            plan: Vec::new(),
+            plan: Some(Vec::new()),
             acknowledged: Vec::new(),
             division_revision: 0,
             division_refused: None,
@@ -76,7 +76,7 @@ fn an_answer_beyond_all_bounds_is_refused() {
     };
     let good = answer(&|_| {}).unwrap();
     assert_eq!((good.warnings.len(), good.warnings[0].as_str()), (20, "·[31m"));
-    assert!(answer(&|a| a.plan = vec![idle(1, allocation(0, 0, 1), None); MOST_PARTITIONS + 1]).is_err());
+    assert!(answer(&|a| a.plan = Some(vec![idle(1, allocation(0, 0, 1), None); MOST_PARTITIONS + 1])).is_err());
     assert!(answer(&|a| a.ssh_ca = vec!["not a key".into()]).is_err());
     assert!(answer(&|a| a.ssh_ca = vec!["x".into(); 17]).is_err());
 }

@@ -97,7 +97,7 @@ fn sync(host: HostId, observed: Vec<Observed>) -> Command {
         lives: Vec::new(),
         catching_up: false,
     };
-    Command::Sync { host, session: 1, request: Box::new(request) }
+    Command::Sync { host, session: 1, request: Box::new(request.into()) }
 }
 
 async fn hear_all(handle: &Handle, hosts: u64) {

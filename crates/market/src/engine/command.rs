@@ -16,7 +16,7 @@ use sublet_model::statement::CreditBearer;
 use sublet_model::units::{Micros, Seconds, Timestamp};
 use sublet_wire::api::UnfitCount;
 use sublet_wire::problem::Kind;
-use sublet_wire::sync::{SyncAnswer, SyncRequest};
+use sublet_wire::sync::{SyncAnswer, SyncMessage};
 
 /// Who asks. Made by the one authorization point from a token; the engine checks roles and
 /// ownership against its own state again.
@@ -78,7 +78,7 @@ pub enum Command {
     /// A host proved its key: its sessions rise by one. Refused unless the last one is named.
     OpenSession { host: HostId, last_session: u64 },
     /// What a host sees, MAC and number already checked.
-    Sync { host: HostId, session: u64, request: Box<SyncRequest> },
+    Sync { host: HostId, session: u64, request: Box<SyncMessage> },
     /// Lets a host open a session without naming the last one: a rolled-back disk (operator, owner).
     ResetSession { actor: Actor, host: HostId },
     /// Bars a host from new grants, or restores it (operator, owner).
@@ -109,14 +109,7 @@ pub enum Command {
     /// Says what the operator keeps of charges, from the next grant on (operator).
     SetFee { actor: Actor, permille: u16 },
     /// Says that a charge is wrong (client).
-    OpenDispute {
-        actor: Actor,
-        id: DisputeId,
-        lease: LeaseId,
-        line: Option<u32>,
-        reason: String,
-        words: String,
-    },
+    OpenDispute { actor: Actor, id: DisputeId, lease: LeaseId, line: Option<u32>, reason: String, words: String },
     /// Says what comes of it (operator).
     ResolveDispute { actor: Actor, id: DisputeId, credit: Micros, borne_by: CreditBearer, note: String },
     /// Changes the allocation of an idle partition (its owner, the operator).

@@ -9,12 +9,13 @@ use super::draft::Draft;
 use super::plan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use sublet_model::host::Inventory;
 use sublet_model::ids::{HostId, LeaseId, PartitionId};
 use sublet_model::lease::LeaseEvent;
 use sublet_model::partition::Phase;
-use sublet_model::units::Seconds;
+use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::problem::Kind;
-use sublet_wire::sync::{MOST_LIVES, MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, SyncRequest};
+use sublet_wire::sync::{Division, MOST_LIVES, MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, SyncMessage};
 
 mod division;
 mod lives;
@@ -44,7 +45,7 @@ pub(super) fn decide(
     draft: &mut Draft<'_>,
     host: HostId,
     session: u64,
-    request: &SyncRequest,
+    message: &SyncMessage,
 ) -> Result<Reply, Refusal> {
     let row = draft.host(host).filter(|h| h.forgotten_at.is_none());
     let row = row.ok_or_else(|| Refusal::new(Kind::SessionRefused, "this market has forgotten the host"))?;
@@ -52,48 +53,63 @@ pub(super) fn decide(
         let detail = format!("session {session} of host {} is over: session {} began after it", row.name, row.session);
         return Err(Refusal::new(Kind::SessionRefused, detail).advise("open a new session"));
     }
-    check(request)?;
+    check(message)?;
+    let SyncMessage { wall_clock, inventory, dial, division, observed, receipts, plan_version, lives, catching_up } =
+        message;
+    if draft.live(host).is_none() && (inventory.is_none() || division.is_none() || observed.is_none()) {
+        let detail = "this market has not heard the host yet, and something was left out";
+        return Err(Refusal::new(Kind::SessionRefused, detail).advise("open a new session and say everything"));
+    }
     let mut intake = Intake { draft, host, warnings: Vec::new(), ended: Vec::new() };
-    intake.heard(session, request);
-    intake.measured(request);
+    intake.heard(session, *wall_clock, *catching_up);
+    inventory.iter().for_each(|inventory| intake.measured(inventory));
     // A partition that was given up is still there for the lives that it had.
-    let told = intake.lives(&request.lives);
-    let division_refused = if request.catching_up { None } else { intake.divide(&request.division).err() };
-    intake.reached(&request.dial);
-    let acknowledged = intake.receipts(&request.receipts);
-    if !request.catching_up {
+    let told = intake.lives(lives);
+    let division = division.as_ref().filter(|_| !catching_up);
+    let division_refused = division.and_then(|division| intake.divide(division).err());
+    intake.reached(dial);
+    let acknowledged = intake.receipts(receipts);
+    if !catching_up {
         // Before all is told, what it sees is of leases that the market may not know yet.
-        intake.observe(&request.observed)?;
-        intake.seen(&request.observed);
+        match observed {
+            Some(observed) => {
+                intake.observe(observed)?;
+                intake.seen(observed);
+            }
+            None => intake.observe_again(),
+        }
         intake.notices();
     }
     intake.settle(&acknowledged);
-    let answer = intake.answer(acknowledged, division_refused);
+    let answer = intake.answer(acknowledged, division_refused, *plan_version);
     Ok(Reply::Sync(Box::new(SyncAnswer { told, ..answer })))
 }
 
 /// What no agent of ours says.
-fn check(request: &SyncRequest) -> Result<(), Refusal> {
-    if request.observed.len() > MOST_PARTITIONS || request.division.partitions.len() > MOST_PARTITIONS {
+fn check(message: &SyncMessage) -> Result<(), Refusal> {
+    let observed = message.observed.as_deref().unwrap_or_default();
+    let declared = message.division.as_ref().map_or(&[][..], |division| &division.partitions);
+    if observed.len() > MOST_PARTITIONS || declared.len() > MOST_PARTITIONS {
         return Err(Refusal::invalid(format!("a host has at most {MOST_PARTITIONS} partitions")));
     }
-    if request.receipts.len() > MOST_RECEIPTS {
+    if message.receipts.len() > MOST_RECEIPTS {
         return Err(Refusal::invalid(format!(
             "at most {MOST_RECEIPTS} receipts at once: send the rest with the next sync"
         )));
     }
-    if request.lives.len() > MOST_LIVES {
+    if message.lives.len() > MOST_LIVES {
         return Err(Refusal::invalid(format!("at most {MOST_LIVES} lives at once: tell the rest with the next sync")));
     }
-    request.inventory.check().map_err(Refusal::invalid)?;
-    let generations = request.observed.iter().map(|o| o.applied.generation);
-    let declared = request.division.partitions.iter().filter_map(|d| d.taken_back);
-    if generations.chain(declared).chain([request.division.revision]).any(|n| n > HIGHEST) {
+    message.inventory.iter().try_for_each(Inventory::check).map_err(Refusal::invalid)?;
+    let generations = observed.iter().map(|o| o.applied.generation);
+    let declared = declared.iter().filter_map(|d| d.taken_back);
+    let revision = message.division.as_ref().map(|division: &Division| division.revision);
+    if generations.chain(declared).chain(revision).any(|n| n > HIGHEST) {
         return Err(Refusal::invalid(format!(
             "a generation or revision is above {HIGHEST}: nothing was changed so often"
         )));
     }
-    if request.dial.len() > 200 || !request.dial.chars().all(|c| c.is_ascii_graphic()) {
+    if message.dial.len() > 200 || !message.dial.chars().all(|c| c.is_ascii_graphic()) {
         return Err(Refusal::invalid("the address to dial is at most 200 plain characters"));
     }
     Ok(())
@@ -101,9 +117,9 @@ fn check(request: &SyncRequest) -> Result<(), Refusal> {
 
 impl Intake<'_, '_> {
     /// The host is there: what was silent speaks again.
-    fn heard(&mut self, session: u64, request: &SyncRequest) {
+    fn heard(&mut self, session: u64, wall_clock: Timestamp, catching_up: bool) {
         let (host, now) = (self.host, self.draft.now);
-        let clock_off = request.wall_clock.since(now);
+        let clock_off = wall_clock.since(now);
         self.draft.put(Change::Heard { host, at: now, clock_off });
         let off = clock_off.0.saturating_abs();
         if off > super::live::CLOCK_TOLERANCE.0 {
@@ -113,8 +129,8 @@ impl Intake<'_, '_> {
                 Seconds(off)
             ));
         }
-        if self.draft.live(host).is_some_and(|live| live.catching_up != request.catching_up) {
-            self.draft.put(Change::CatchingUp { host, catching_up: request.catching_up });
+        if self.draft.live(host).is_some_and(|live| live.catching_up != catching_up) {
+            self.draft.put(Change::CatchingUp { host, catching_up });
         }
         if self.draft.host(host).is_some_and(|h| h.used_session < session) {
             self.draft.put(Change::HostSessionUsed { host, session });
@@ -147,13 +163,13 @@ impl Intake<'_, '_> {
         self.warnings.push(warning);
     }
 
-    fn measured(&mut self, request: &SyncRequest) {
+    fn measured(&mut self, inventory: &Inventory) {
         let host = self.host;
         let before = self.draft.host(host).map(|h| Arc::clone(&h.inventory));
-        if before.as_deref() == Some(&request.inventory) {
+        if before.as_deref() == Some(inventory) {
             return;
         }
-        let inventory = Arc::new(request.inventory.clone());
+        let inventory = Arc::new(inventory.clone());
         let resized = before.is_none_or(|b| b.resources() != inventory.resources());
         self.draft.put(Change::HostMeasured { host, inventory });
         if resized {
@@ -199,14 +215,15 @@ impl Intake<'_, '_> {
         }
     }
 
-    fn answer(self, acknowledged: BTreeMap<LeaseId, u64>, division_refused: Option<String>) -> SyncAnswer {
+    fn answer(self, acknowledged: BTreeMap<LeaseId, u64>, division_refused: Option<String>, knows: u64) -> SyncAnswer {
         let row = self.draft.host(self.host);
         let (revision, known) = row.map_or((0, 0), |h| (h.division_revision, h.plan_version));
-        let plan = plan::of(self.draft, self.host);
+        // The version of this plan is given when the draft closes; see `Draft::finish`.
+        let plan_version = if self.draft.is_replanned(self.host) { known + 1 } else { known };
+        let plan = || plan::of(self.draft, self.host).map(|plan| plan.wanted).unwrap_or_default();
         SyncAnswer {
-            // The version of this plan is given when the draft closes; see `Draft::finish`.
-            plan_version: if self.draft.is_replanned(self.host) { known + 1 } else { known },
-            plan: plan.map(|p| p.wanted).unwrap_or_default(),
+            plan_version,
+            plan: (plan_version != knows).then(plan),
             acknowledged: acknowledged
                 .into_iter()
                 .map(|(lease, seq)| sublet_wire::sync::Acknowledged { lease, seq })

@@ -20,7 +20,7 @@ use sublet_model::ids::{HostId, LeaseId};
 use sublet_wire::problem::Kind;
 use sublet_wire::sync::{
     self, Acknowledged, Challenge, HOLD, MOST_PARTITIONS, MOST_RECEIPTS, SessionAnswer, SessionRequest, SyncAnswer,
-    SyncRequest, header,
+    SyncMessage, header,
 };
 use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
@@ -114,7 +114,7 @@ fn known_key(app: &App, host: HostId) -> Result<PublicKey, Fault> {
         ("sublet-seq" = u64, Header, description = "Rises with each sync of the session"),
         ("sublet-mac" = String, Header, description = "HMAC-SHA-256 over session, number and body"),
     ),
-    request_body = SyncRequest, responses((status = 200, body = SyncAnswer))
+    request_body = SyncMessage, responses((status = 200, body = SyncAnswer))
 )]
 async fn sync(
     Shared(app): Shared<Arc<App>>,
@@ -130,7 +130,7 @@ async fn sync(
     json_type(&headers)?;
     let raw = whole(&headers, body, LARGEST_SYNC_BYTES).await?;
     let proven = app.sessions.prove(host, proof, &raw)?;
-    let request: SyncRequest = json::read(&raw).map_err(Fault::invalid)?;
+    let request: SyncMessage = json::read(&raw).map_err(Fault::invalid)?;
     drop(raw);
     check(&request)?;
     take_in(&app, host, proof.session, request, proven).await.map(Json)
@@ -158,10 +158,11 @@ fn proof(headers: &HeaderMap) -> Result<Proof<'_>, Fault> {
     })
 }
 
-fn check(request: &SyncRequest) -> Result<(), Fault> {
+fn check(request: &SyncMessage) -> Result<(), Fault> {
+    let declared = request.division.as_ref().map_or(0, |division| division.partitions.len());
     let counts = [
-        ("observed", request.observed.len(), MOST_PARTITIONS),
-        ("division.partitions", request.division.partitions.len(), MOST_PARTITIONS),
+        ("observed", request.observed.as_ref().map_or(0, Vec::len), MOST_PARTITIONS),
+        ("division.partitions", declared, MOST_PARTITIONS),
         ("receipts", request.receipts.len(), MOST_RECEIPTS),
     ];
     match counts.into_iter().find(|(_, count, most)| count > most) {
@@ -176,7 +177,7 @@ async fn take_in(
     app: &App,
     host: HostId,
     session: u64,
-    request: SyncRequest,
+    request: SyncMessage,
     proven: Proven,
 ) -> Result<SyncAnswer, Fault> {
     let knows = request.plan_version;
@@ -197,7 +198,7 @@ async fn take_in(
         if newest != Some(answer.plan_version)
             && let Some(plan) = app.handle.plan(host)
         {
-            (answer.plan_version, answer.plan) = (plan.version, plan.wanted);
+            (answer.plan_version, answer.plan) = (plan.version, (plan.version != knows).then_some(plan.wanted));
         }
         answer.market_time = app.now();
     }
@@ -217,7 +218,7 @@ async fn hold(app: &App, host: HostId, knows: u64, mut proven: Proven) {
     .await;
 }
 
-fn receipts_of(request: &SyncRequest) -> Vec<(LeaseId, u64)> {
+fn receipts_of(request: &SyncMessage) -> Vec<(LeaseId, u64)> {
     request.receipts.iter().filter_map(|signed| signed.read().ok()).map(|r| (r.lease, r.seq)).collect()
 }
 

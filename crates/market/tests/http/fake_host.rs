@@ -200,9 +200,11 @@ impl FakeHost {
             return Ok(answer);
         }
         self.plan_version = answer.plan_version;
-        self.plan = answer.plan.clone();
-        for wanted in &answer.plan {
-            self.follow(wanted);
+        if let Some(plan) = &answer.plan {
+            self.plan.clone_from(plan);
+        }
+        for wanted in self.plan.clone() {
+            self.follow(&wanted);
         }
         Ok(answer)
     }

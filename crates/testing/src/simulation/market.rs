@@ -15,7 +15,7 @@ use sublet_model::ids::{HostId, LeaseId};
 use sublet_model::units::Timestamp;
 use sublet_wire::mac::KEY_BYTES;
 use sublet_wire::problem::Kind;
-use sublet_wire::sync::{HOLD, SessionRequest, SyncAnswer, SyncRequest, session_proof};
+use sublet_wire::sync::{HOLD, SessionRequest, SyncAnswer, SyncMessage, session_proof};
 
 /// How many commands share one commit at most.
 const BATCH: usize = 256;
@@ -239,7 +239,7 @@ impl Market {
                         let proof = Proof { session, seq, mac: &mac };
                         let proven = self.sessions.prove(host, proof, &body).map_err(|f| refused(f.detail))?;
                         self.spoke.push((host, session, caller.computer));
-                        let request: SyncRequest = serde_json::from_slice(&body).map_err(|e| refused(e.to_string()))?;
+                        let request: SyncMessage = serde_json::from_slice(&body).map_err(|e| refused(e.to_string()))?;
                         let sent = request.receipts.iter().filter_map(|signed| signed.read().ok());
                         let who = Waiting::Sync {
                             caller,
@@ -337,7 +337,8 @@ impl Market {
                 continue;
             }
             if let Some(plan) = plan::of(self.state(), one.host) {
-                (one.answer.plan_version, one.answer.plan) = (plan.version, plan.wanted);
+                (one.answer.plan_version, one.answer.plan) =
+                    (plan.version, (plan.version != one.knows).then_some(plan.wanted));
             }
             one.answer.market_time = self.time(now);
             turn.out.push(Outbound::Host(one.caller, Answer::Sync(one.answer)));

@@ -8,7 +8,7 @@ use sublet_host::agent::hands::receipt_session_change;
 use sublet_host::store::StoreError;
 use sublet_host::sync::{self, Live};
 use sublet_wire::mac::{KEY_BYTES, seal};
-use sublet_wire::sync::{HOLD, PROTOCOL, SessionRequest, SyncAnswer, SyncRequest, session_proof};
+use sublet_wire::sync::{HOLD, PROTOCOL, SessionRequest, SyncAnswer, SyncRequest, Told, session_proof};
 
 const SHORTEST_PAUSE: At = 100 * MILLISECOND;
 const LONGEST_PAUSE: At = 5 * SECOND;
@@ -22,6 +22,7 @@ struct Session {
     number: u64,
     seq: u64,
     key: [u8; KEY_BYTES],
+    told: Told,
 }
 
 /// A call that waits.
@@ -29,7 +30,8 @@ struct Session {
 struct Call {
     number: u64,
     begun: At,
-    is_sync: bool,
+    /// What a sync is about.
+    sync: Option<Box<SyncRequest>>,
 }
 
 /// What the agent knows of its conversation.
@@ -79,7 +81,7 @@ impl Computer {
     pub(super) fn tell(&mut self, now: At, effects: &mut Effects) {
         let Some(talk) = self.talk() else { return };
         talk.news = true;
-        if let Some(call) = talk.call.as_ref().filter(|call| call.is_sync) {
+        if let Some(call) = talk.call.as_ref().filter(|call| call.sync.is_some()) {
             let at = now.max(call.begun + LEAST_CALL);
             self.talk_at(at, effects);
         }
@@ -91,21 +93,24 @@ impl Computer {
         talk.call = None;
         talk.news = false;
         if talk.session.is_none() {
-            return self.call(now, Ask::Challenge, false, effects);
+            return self.call(now, Ask::Challenge, None, effects);
         }
         match self.request(now) {
-            Ok(request) => self.send_sync(now, &request, effects),
+            Ok(request) => self.send_sync(now, request, effects),
             Err(error) => self.rest(now, format!("no request: {error}"), effects),
         }
     }
 
-    fn call(&mut self, now: At, ask: Ask, is_sync: bool, effects: &mut Effects) {
+    fn call(&mut self, now: At, ask: Ask, sync: Option<Box<SyncRequest>>, effects: &mut Effects) {
         self.calls += 1;
         let (number, life, computer) = (self.calls, self.life, self.number);
-        let patience =
-            if is_sync { HOLD.as_micros() as At + 10 * SECOND } else { self.random.between(SECOND, 60 * SECOND) };
+        let patience = if sync.is_some() {
+            HOLD.as_micros() as At + 10 * SECOND
+        } else {
+            self.random.between(SECOND, 60 * SECOND)
+        };
         let Some(talk) = self.talk() else { return };
-        talk.call = Some(Call { number, begun: now, is_sync });
+        talk.call = Some(Call { number, begun: now, sync });
         effects.asks.push((Caller { computer, life, call: number }, ask));
         effects.wakes.push((now + patience, life, Wake::GiveUp(number)));
     }
@@ -126,13 +131,13 @@ impl Computer {
         sync::request(&self.store, &live, |_| (0, 1))
     }
 
-    fn send_sync(&mut self, now: At, request: &SyncRequest, effects: &mut Effects) {
-        let Ok(body) = serde_json::to_vec(request) else { return };
+    fn send_sync(&mut self, now: At, request: SyncRequest, effects: &mut Effects) {
         let Some(session) = self.talk().and_then(|talk| talk.session.as_mut()) else { return };
+        let Ok(body) = serde_json::to_vec(&session.told.message(&request)) else { return };
         session.seq += 1;
         let (number, seq) = (session.number, session.seq);
         let mac = seal(&session.key, number, seq, &body);
-        self.call(now, Ask::Sync { session: number, seq, mac, body }, true, effects);
+        self.call(now, Ask::Sync { session: number, seq, mac, body }, Some(Box::new(request)), effects);
     }
 
     /// Nobody answered.
@@ -156,10 +161,10 @@ impl Computer {
     /// An answer came; one that nobody waits for is let be.
     pub(super) fn answered(&mut self, now: At, number: u64, answer: Answer, effects: &mut Effects) {
         let Some(talk) = self.talk() else { return };
-        if talk.call.as_ref().is_none_or(|call| call.number != number) {
-            return;
+        let Some(call) = talk.call.take_if(|call| call.number == number) else { return };
+        if let (Answer::Sync(answer), Some(whole), Some(session)) = (&answer, &call.sync, &mut talk.session) {
+            session.told.answered(whole, answer);
         }
-        talk.call = None;
         match answer {
             Answer::Away => self.rest(now, "the market is away".into(), effects),
             Answer::Refused(why) => self.refused(now, why, effects),
@@ -183,8 +188,9 @@ impl Computer {
             return self.rest(now, "nobody knows who this is".into(), effects);
         };
         let signature = self.key.sign_bytes(&session_proof(self.host, &nonce));
-        let request = SessionRequest { nonce, signature, last_session: identity.session, protocol: PROTOCOL, epoch: None };
-        self.call(now, Ask::Open(request), false, effects);
+        let last_session = identity.session;
+        let request = SessionRequest { nonce, signature, last_session, protocol: PROTOCOL, epoch: None };
+        self.call(now, Ask::Open(request), None, effects);
     }
 
     fn opened(&mut self, now: At, number: u64, key: [u8; KEY_BYTES], effects: &mut Effects) {
@@ -197,7 +203,7 @@ impl Computer {
             return self.rest(now, error.to_string(), effects);
         }
         let Some(talk) = self.talk() else { return };
-        talk.session = Some(Session { number, seq: 0, key });
+        talk.session = Some(Session { number, seq: 0, key, told: Told::default() });
         talk.plan_version = 0;
         self.talk_at(now, effects);
     }
@@ -213,7 +219,9 @@ impl Computer {
             return self.rest(now, error.to_string(), effects);
         }
         let Some(agent) = &mut self.agent else { return };
-        agent.plan = Some(answer.plan);
+        if answer.plan.is_some() {
+            agent.plan = answer.plan.clone();
+        }
         if !self.follow(now, effects) {
             return self.rest(now, "the plan could not be followed".into(), effects);
         }

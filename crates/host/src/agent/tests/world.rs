@@ -23,7 +23,7 @@ use sublet_model::partition::{Allocation, Phase};
 use sublet_model::units::{Millicores, Seconds, Timestamp};
 use sublet_wire::problem::{Kind, Problem};
 use sublet_wire::sync::{
-    self, Acknowledged, Challenge, SessionAnswer, SessionRequest, SyncAnswer, SyncRequest, Wanted,
+    self, Acknowledged, Challenge, SessionAnswer, SessionRequest, SyncAnswer, SyncMessage, SyncRequest, Wanted,
 };
 use sublet_wire::{mac, random_bytes};
 use tokio::net::TcpListener;
@@ -219,8 +219,9 @@ async fn take_sync(State(market): State<Market>, request: Request) -> Response {
             return problem(Kind::SessionRefused, 409);
         }
         book.seq = seq;
-        let request: SyncRequest = serde_json::from_slice(&body).unwrap();
-        book.take(&market.host_key, request)
+        let message: SyncMessage = serde_json::from_slice(&body).unwrap();
+        let whole = book.whole(message);
+        book.take(&market.host_key, whole)
     };
     market.seen.send_modify(|count| *count += 1);
     if hold {
@@ -241,6 +242,22 @@ async fn blob(Path(digest): Path<String>) -> Response {
 }
 
 impl Book {
+    /// What was left out is as it was said before, in this session.
+    fn whole(&self, message: SyncMessage) -> SyncRequest {
+        let before = || self.last.as_ref().filter(|_| self.seq > 1).expect("what was said before in this session");
+        SyncRequest {
+            wall_clock: message.wall_clock,
+            inventory: message.inventory.unwrap_or_else(|| before().inventory.clone()),
+            dial: message.dial,
+            division: message.division.unwrap_or_else(|| before().division.clone()),
+            observed: message.observed.unwrap_or_else(|| before().observed.clone()),
+            receipts: message.receipts,
+            plan_version: message.plan_version,
+            lives: message.lives,
+            catching_up: message.catching_up,
+        }
+    }
+
     /// Whether there is nothing to answer at once.
     fn take(&mut self, key: &sublet_model::identity::PublicKey, request: SyncRequest) -> bool {
         for observed in &request.observed {
@@ -275,7 +292,7 @@ impl Book {
         SyncAnswer {
             told: Vec::new(),
             plan_version: self.version,
-            plan: self.plan.values().cloned().collect(),
+            plan: Some(self.plan.values().cloned().collect()),
             acknowledged: self.chains.iter().map(|(lease, end)| Acknowledged { lease: *lease, seq: end.seq }).collect(),
             division_revision: 1,
             division_refused: None,

@@ -27,14 +27,24 @@ impl Intake<'_, '_> {
         if let Some(twice) = observed.iter().find(|o| !seen.insert(o.partition)) {
             return Err(Refusal::invalid(format!("partition {} is seen twice in one sync", twice.partition)));
         }
+        self.observe_each(observed);
+        Ok(())
+    }
+
+    /// What was seen last is still so.
+    pub(super) fn observe_again(&mut self) {
+        let Some(observed) = self.draft.live(self.host).map(|live| Arc::clone(&live.observed)) else { return };
+        self.observe_each(observed.values());
+    }
+
+    fn observe_each<'o>(&mut self, observed: impl IntoIterator<Item = &'o Observed>) {
         let held_before: HashSet<PartitionId> = self.draft.held_on(self.host).map(|l| l.partition).collect();
-        observed.iter().for_each(|one| self.observe_one(one));
+        observed.into_iter().for_each(|one| self.observe_one(one));
         let held_now: HashSet<PartitionId> = self.draft.held_on(self.host).map(|l| l.partition).collect();
         if held_before != held_now {
             self.retire_the_leaving();
             alter::settle(self.draft, self.host);
         }
-        Ok(())
     }
 
     fn observe_one(&mut self, seen: &Observed) {

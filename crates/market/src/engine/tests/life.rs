@@ -24,7 +24,7 @@ fn a_lease_from_request_to_bill() {
     lease.agreed.signed.verify(&keys().market.public()).unwrap();
 
     let plan = world.sync(&mut agent);
-    let wanted = plan.plan.iter().find(|w| w.partition == lease.partition).unwrap();
+    let wanted = plan.plan.as_ref().unwrap().iter().find(|w| w.partition == lease.partition).unwrap();
     let run = wanted.run.as_ref().unwrap();
     assert_eq!((run.lease, run.term_seconds, wanted.allocation.generation), (lease.id, Seconds(3600), 1));
 
@@ -45,7 +45,7 @@ fn a_lease_from_request_to_bill() {
     world.call(Command::Release { actor: client(), lease: lease.id }).unwrap();
     assert!(world.engine.state().lease_version(lease.id) > version, "that is news");
     let plan = world.sync(&mut agent);
-    assert!(plan.plan.iter().all(|w| w.run.is_none() && w.gone.is_none()));
+    assert!(plan.plan.as_ref().unwrap().iter().all(|w| w.run.is_none() && w.gone.is_none()));
     assert_eq!(world.rent(2500).unwrap_err().kind, Kind::NoMatch, "until gone and wiped the slot is held");
 
     let last = agent.receipt(&lease, 37, true);
@@ -53,7 +53,7 @@ fn a_lease_from_request_to_bill() {
     agent.sees(&lease, Phase::Gone { reason: None });
     let plan = world.sync(&mut agent);
     assert_eq!(plan.acknowledged[0].seq, 1);
-    assert_eq!(plan.plan.iter().find(|w| w.partition == lease.partition).unwrap().gone, Some(1));
+    assert_eq!(plan.plan.as_ref().unwrap().iter().find(|w| w.partition == lease.partition).unwrap().gone, Some(1));
     assert!(matches!(world.lease(lease.id).state, LeaseState::Ended { reason: EndReason::Released, .. }));
     let charge = world.engine.state().charge(lease.id).expect("settled with the last receipt").charge.clone();
     // 2.5 cores at 3.6 an hour is 0.0025 a second.

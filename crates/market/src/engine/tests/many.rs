@@ -52,7 +52,7 @@ fn an_account_has_ten_thousand_running_leases_and_not_one_more() {
     }
     of(&mut world, tables);
     agent.says.wall_clock = world.now;
-    let says = Box::new(agent.says.clone());
+    let says = Box::new(agent.says.clone().into());
     call(&mut world, Command::Sync { host: agent.host, session: agent.session, request: says }).unwrap();
     assert_eq!(world.engine.state().holding_of(id(CLIENT)), 9_999);
     let two = asking(client(), &[id(80), id(81)], 500);

@@ -40,7 +40,12 @@ impl Keeper {
     fn rent(&mut self, world: &mut World) -> Arc<Lease> {
         let lease = world.rent(1000).unwrap();
         let answer = world.sync(&mut self.agent);
-        let run = answer.plan.iter().find_map(|wanted| wanted.run.clone().filter(|run| run.lease == lease.id)).unwrap();
+        let run = answer
+            .plan
+            .iter()
+            .flatten()
+            .find_map(|wanted| wanted.run.clone().filter(|run| run.lease == lease.id))
+            .unwrap();
         self.kept.push(Kept { run, receipts: Vec::new(), over: false });
         self.agent.sees(&lease, Phase::Ready);
         world.sync(&mut self.agent);
@@ -176,7 +181,7 @@ fn what_was_granted_and_ended_between_is_billed_though_its_receipts_come_later()
     let dir = tempfile::tempdir().unwrap();
     let (mut world, mut keeper) = lending();
     let granted = world.rent(1000).unwrap();
-    let run = world.sync(&mut keeper.agent).plan.iter().find_map(|w| w.run.clone()).unwrap();
+    let run = world.sync(&mut keeper.agent).plan.iter().flatten().find_map(|w| w.run.clone()).unwrap();
     keeper.kept.push(Kept { run, receipts: Vec::new(), over: false });
     let mut later = restored(&world, dir.path(), 4000);
     keeper.agent.sees(&granted, Phase::Ready);
@@ -273,7 +278,7 @@ fn who_and_what_was_made_after_the_backup_is_there_again_as_far_as_a_charge_need
     world.register(&newer);
     let actor = Actor { account, member, ..client() };
     let lease = world.rent_as(actor, 1000).unwrap();
-    let run = world.sync(&mut keeper.agent).plan.iter().find_map(|w| w.run.clone()).unwrap();
+    let run = world.sync(&mut keeper.agent).plan.iter().flatten().find_map(|w| w.run.clone()).unwrap();
     keeper.kept.push(Kept { run, receipts: Vec::new(), over: false });
     keeper.agent.sees(&lease, Phase::Ready);
     world.sync(&mut keeper.agent);

@@ -56,7 +56,7 @@ pub(super) fn gone(world: &mut World, agent: &mut Agent, lease: LeaseId) -> Requ
     let lease = world.lease(lease).clone();
     agent.sees(&lease, Phase::Gone { reason: None });
     agent.says.wall_clock = world.now;
-    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone()) };
+    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) };
     Request { command: sync, idempotency: None }
 }
 
@@ -197,7 +197,7 @@ fn a_host_that_is_heard_again_and_time_alone_let_something_fit() {
     assert_eq!(stands(ask(&mut world, 70, 1000)).ahead, 0, "the host is suspect: nothing is lent");
     // Its answer was made before what stands was granted: the next one carries that.
     agent.says.wall_clock = world.now;
-    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone()) };
+    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) };
     world.step(vec![Request { command: sync, idempotency: None }]);
     assert!(world.engine.state().lease(id(70)).is_some(), "heard again");
     // A partition that is not lent for a while after failed boots.

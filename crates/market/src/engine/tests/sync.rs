@@ -8,7 +8,7 @@ use sublet_model::partition::Phase;
 use sublet_model::partition::alter::resources;
 use sublet_model::units::{MiB, Millicores, Seconds};
 use sublet_wire::problem::Kind;
-use sublet_wire::sync::{Division, MOST_PARTITIONS, MOST_RECEIPTS};
+use sublet_wire::sync::{Division, MOST_PARTITIONS, MOST_RECEIPTS, SyncMessage};
 
 /// Writes of the database so far.
 fn written(world: &World) -> i64 {
@@ -285,10 +285,13 @@ fn what_the_owner_removes_stays_while_it_is_held() {
     agent.says.division.revision += 1;
     let answer = world.sync(&mut agent);
     assert_eq!(answer.division_refused, None);
-    assert!(answer.plan.iter().any(|w| w.partition == lease.partition && w.run.is_some()), "the lease goes on");
+    assert!(
+        answer.plan.as_ref().unwrap().iter().any(|w| w.partition == lease.partition && w.run.is_some()),
+        "the lease goes on"
+    );
     agent.sees(&lease, Phase::Gone { reason: None });
     let answer = world.sync(&mut agent);
-    assert!(answer.plan.iter().all(|w| w.partition != lease.partition), "now it is gone");
+    assert!(answer.plan.as_ref().unwrap().iter().all(|w| w.partition != lease.partition), "now it is gone");
     agent.says.division.partitions.push(declared);
     agent.says.division.revision += 1;
     assert!(world.sync(&mut agent).division_refused.unwrap().contains("retired"));
@@ -331,4 +334,55 @@ fn two_divisions_of_one_number_are_noticed_and_the_first_stands() {
     agent.says.division.revision += 1;
     assert!(world.sync(&mut agent).warnings.is_empty());
     assert!(!world.engine.state().partition(agent.partition(0)).unwrap().lendable);
+}
+
+/// A message that says nothing but that the host is there.
+fn nothing_new(agent: &Agent, now: sublet_model::units::Timestamp) -> SyncMessage {
+    let mut message = SyncMessage::from(agent.says.clone());
+    (message.wall_clock, message.inventory, message.division, message.observed) = (now, None, None, None);
+    message
+}
+
+#[test]
+fn what_is_left_out_is_as_it_was() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    let before = (written(&world), world.engine.state().host(agent.host).unwrap().clone());
+    let live = |world: &World| world.engine.state().live(agent.host).unwrap().clone();
+    let seen = live(&world).observed;
+    world.pass(50);
+    let mut message = nothing_new(&agent, world.now);
+    let answer = world.raw_sync(agent.host, agent.session, message.clone()).unwrap();
+    assert_eq!(answer.warnings, Vec::<String>::new());
+    assert_eq!(answer.division_revision, 1);
+    assert!(answer.plan.is_some(), "a plan that the host does not know is told");
+    assert_eq!((live(&world).heard_at, live(&world).observed), (world.now, seen));
+    assert_eq!((written(&world), world.engine.state().host(agent.host).unwrap().clone()), before);
+    message.plan_version = answer.plan_version;
+    let again = world.raw_sync(agent.host, agent.session, message.clone()).unwrap();
+    assert_eq!((again.plan_version, again.plan.is_none()), (answer.plan_version, true), "it is known");
+
+    // The client gives it back: the plan is another one, though the host has nothing new to say.
+    world.call(Command::Release { actor: client(), lease: lease.id }).unwrap();
+    let news = world.raw_sync(agent.host, agent.session, message.clone()).unwrap();
+    let wanted = news.plan.unwrap().into_iter().find(|w| w.partition == lease.partition).unwrap();
+    assert!(news.plan_version > answer.plan_version && wanted.run.is_none());
+}
+
+#[test]
+fn a_host_that_was_not_heard_yet_must_say_everything() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    world.restart();
+    let whole = SyncMessage::from(agent.says.clone());
+    let parts: [fn(&mut SyncMessage); 3] = [|m| m.inventory = None, |m| m.division = None, |m| m.observed = None];
+    for leave_out in parts {
+        let mut message = SyncMessage { wall_clock: world.now, ..whole.clone() };
+        leave_out(&mut message);
+        let refusal = world.raw_sync(agent.host, agent.session, message).unwrap_err();
+        assert_eq!((refusal.kind, world.engine.state().live(agent.host)), (Kind::SessionRefused, None));
+    }
+    world.sync(&mut agent);
+    world.raw_sync(agent.host, agent.session, nothing_new(&agent, world.now)).unwrap();
+    assert!(matches!(world.lease(lease.id).state, LeaseState::Active { .. }));
 }

@@ -172,7 +172,7 @@ async fn a_held_sync_wakes_at_once_when_something_is_granted() {
     let handle = running.handle.clone();
     let mut says = agent.says.clone();
     says.wall_clock = handle.now();
-    let sync = Command::Sync { host: agent.host, session: 1, request: Box::new(says) };
+    let sync = Command::Sync { host: agent.host, session: 1, request: Box::new(says.into()) };
     let Reply::Sync(answer) = handle.call(sync, None).await.unwrap() else { unreachable!() };
     let held = tokio::spawn({
         let (handle, host, known) = (handle.clone(), agent.host, answer.plan_version);

@@ -26,7 +26,7 @@ use sublet_model::partition::{Allocation, Phase, Profile};
 use sublet_model::requirements::Requirements;
 use sublet_model::resources::Resources;
 use sublet_model::units::{GiB, MiB, Micros, MicrosPerHour, Millicores, Seconds, Timestamp};
-use sublet_wire::sync::{Declared, Division, Observed, SyncAnswer, SyncRequest};
+use sublet_wire::sync::{Declared, Division, Observed, SyncAnswer, SyncMessage, SyncRequest};
 use uuid::Uuid;
 
 /// The market opens its doors.
@@ -256,6 +256,12 @@ impl<D: Commit> World<D> {
         Self { engine, db, published, now, next_id: 2_000_000, plans: BTreeMap::new() }
     }
 
+    /// The market starts again: what it only had in memory is forgotten.
+    pub fn restart(&mut self) {
+        self.engine = Engine::new(State::new(self.db.load().unwrap()), keys(), self.now);
+        self.published = self.engine.state().clone();
+    }
+
     pub fn fresh<T: From<Uuid>>(&mut self) -> T {
         self.next_id += 1;
         id(self.next_id)
@@ -353,8 +359,13 @@ impl<D: Commit> World<D> {
         self.raw_sync(agent.host, agent.session, agent.says.clone())
     }
 
-    pub fn raw_sync(&mut self, host: HostId, session: u64, request: SyncRequest) -> Result<SyncAnswer, Refusal> {
-        let command = Command::Sync { host, session, request: Box::new(request) };
+    pub fn raw_sync(
+        &mut self,
+        host: HostId,
+        session: u64,
+        request: impl Into<SyncMessage>,
+    ) -> Result<SyncAnswer, Refusal> {
+        let command = Command::Sync { host, session, request: Box::new(request.into()) };
         match self.reply(command, None)? {
             Reply::Sync(answer) => {
                 let row = self.engine.state().host(host).unwrap();
