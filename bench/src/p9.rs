@@ -3,6 +3,9 @@
 //!
 //! The market holds a sync of which nothing is news until a newer one of the same host comes. So
 //! each host here has two connections that take turns: every sync releases the one before.
+//!
+//! An idle host leaves out what the market has. One that lends says each time what it sees, for its
+//! meters run; the peer of both is a host that says everything each time, as the first sync does.
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
@@ -19,7 +22,7 @@ use sublet_bench::server::{Server, serve, sync_request};
 use sublet_bench::{SEED, cpu, ours};
 use sublet_model::ids::HostId;
 use sublet_wire::mac;
-use sublet_wire::sync::{Challenge, PROTOCOL, SessionAnswer, SessionRequest, header, session_proof};
+use sublet_wire::sync::{Challenge, PROTOCOL, SessionAnswer, SessionRequest, SyncMessage, header, session_proof};
 
 const TARGET: f64 = 10_000.0;
 /// Hosts that sync at once.
@@ -59,29 +62,39 @@ async fn compare(options: &Options, seed: u64, rows: usize, market: Market) -> R
     let (_, mut hosts) = round_of(&server, hosts, HOSTS * 20).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = database(dir.path())?;
-    let mut runs = Vec::new();
-    head(&["round", "syncs/s on one core", "CPU us a sync", "p50 us", "p99 us"]);
+    let mut runs = [const { Vec::new() }; 3];
+    head(&["round", "host", "bytes", "syncs/s on one core", "CPU us a sync", "p50 us", "p99 us"]);
     for round in 0..options.number("rounds", 5)? {
-        let (run, back) = round_of(&server, hosts, SYNCS).await?;
-        hosts = back;
-        row(&[
-            (round + 1).to_string(),
-            format!("{:.0}", run.rate()),
-            format!("{:.1}", run.cpu_us()),
-            format!("{:.0}", run.permille_us(500)),
-            format!("{:.0}", run.permille_us(990)),
-        ]);
-        runs.push(run);
+        for (says, runs) in SAYS.into_iter().zip(&mut runs) {
+            hosts.iter_mut().try_for_each(|host| host.say(says))?;
+            let bytes = hosts.iter().map(|host| host.body.len()).sum::<usize>() / HOSTS;
+            let (run, back) = round_of(&server, hosts, SYNCS).await?;
+            hosts = back;
+            row(&[
+                (round + 1).to_string(),
+                says.name().into(),
+                bytes.to_string(),
+                format!("{:.0}", run.rate()),
+                format!("{:.1}", run.cpu_us()),
+                format!("{:.0}", run.permille_us(500)),
+                format!("{:.0}", run.permille_us(990)),
+            ]);
+            runs.push(run);
+        }
     }
     ensure!(database(dir.path())? == before, "the database was written to");
+    let [idle, lending, whole] = runs.each_ref().map(|runs| {
+        let (per_s, cpu_us) = (median(runs.iter().map(Run::rate)), median(runs.iter().map(Run::cpu_us)));
+        json!({"per_s": per_s, "cpu_us": cpu_us})
+    });
+    let [runs, ..] = runs;
     let rate = median(runs.iter().map(Run::rate));
     println!("\n{rate:.0} syncs/s on one core (target >= {TARGET}), no byte written to the database; there is no peer");
     let rounds: Vec<Value> =
         runs.iter().map(|r| json!({"per_s": r.rate(), "cpu_us": r.cpu_us(), "syncs": r.each.len()})).collect();
-    let ours = json!({"per_s": rate, "cpu_us": median(runs.iter().map(Run::cpu_us))});
     let notes = "absolute: no peer has such a protocol. The market is pinned to one core, the hosts to the other";
     let report = json!({
-        "id": "p9", "ratio": rate / TARGET, "target": TARGET, "rounds": rounds, "ours": ours, "peer": null,
+        "id": "p9", "ratio": rate / TARGET, "target": TARGET, "rounds": rounds, "ours": idle, "lending": lending, "whole": whole, "peer": null,
         "hosts": HOSTS, "rows": rows, "notes": notes,
     });
     write(&options.out("p9"), &report)
@@ -101,12 +114,36 @@ fn database(dir: &Path) -> Result<Vec<(String, u64, SystemTime)>> {
     Ok(files)
 }
 
+/// What a host says in each sync.
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    /// That it is there.
+    Nothing,
+    /// What it sees of its partitions.
+    Observed,
+    /// Everything.
+    Whole,
+}
+
+const SAYS: [Says; 3] = [Says::Nothing, Says::Observed, Says::Whole];
+
+impl Says {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "idle",
+            Self::Observed => "lending",
+            Self::Whole => "says everything",
+        }
+    }
+}
+
 /// A host with its session and two connections.
 struct Host {
     id: HostId,
     session: u64,
     mac_key: [u8; mac::KEY_BYTES],
     seq: u64,
+    whole: SyncMessage,
     body: String,
     connections: [Http; 2],
     /// Whether the second connection has a sync that is held.
@@ -131,12 +168,26 @@ impl Host {
         let answer: SessionAnswer = serde_json::from_slice(connections[0].must(&ask("sessions", &proof)).await?)?;
         let mac_key = BASE64.decode(answer.mac_key.as_bytes())?;
         let mac_key = mac_key.try_into().ok().context("a key of 32 bytes")?;
-        let body = serde_json::to_string(&sync_request(market, n))?;
-        let mut host = Self { id, session: answer.session, mac_key, seq: 0, body, connections, held: false };
+        let whole = SyncMessage::from(sync_request(market, n));
+        let body = String::new();
+        let mut host = Self { id, session: answer.session, mac_key, seq: 0, whole, body, connections, held: false };
+        host.say(Says::Whole)?;
         // The first sync of a session is noted in the database; the next one changes nothing.
         host.turn(1).await?;
         host.held = true;
         Ok(host)
+    }
+
+    fn say(&mut self, says: Says) -> Result<()> {
+        let mut message = self.whole.clone();
+        if !matches!(says, Says::Whole) {
+            (message.inventory, message.division) = (None, None);
+        }
+        if matches!(says, Says::Nothing) {
+            message.observed = None;
+        }
+        self.body = serde_json::to_string(&message)?;
+        Ok(())
     }
 
     fn next(&mut self) -> Vec<u8> {
