@@ -94,7 +94,7 @@ fn life() -> Vec<(&'static str, Do)> {
             Box::new(move |world, agent| {
                 let lease = world.lease(lease).clone();
                 agent.chains.clear();
-                agent.says.receipts = vec![agent.receipt(&lease, 5, false)];
+                agent.says.receipts = vec![agent.receipt(&lease, 2, false)];
                 sync(agent, world)
             }),
         ),
