@@ -159,7 +159,7 @@ fn a_chunk_is_always_ahead_and_the_host_is_told() {
         let row = Arc::clone(world.lease(lease.id));
         let used = world.now.since(row.timeline.ready_at.unwrap());
         assert!(row.paid_seconds - used >= Seconds(900) || row.paid_seconds == row.term_seconds, "{used}");
-        let told = world.sync(&mut agent).plan.into_iter().find_map(|wanted| wanted.run).unwrap();
+        let told = world.sync(&mut agent).plan.into_iter().flatten().find_map(|wanted| wanted.run).unwrap();
         assert_eq!(told.paid_seconds, row.paid_seconds);
     }
     assert_eq!(world.lease(lease.id).paid_seconds, Seconds(3600), "never past the term");
