@@ -9,6 +9,7 @@ mod described;
 mod fake_host;
 mod hostile;
 mod leasing;
+mod money;
 mod repeated;
 mod secrets;
 mod serving;
