@@ -99,7 +99,7 @@ fn of_client(error: &ClientError) -> Exit {
     match error.kind() {
         Some(Kind::NotFound) => Exit::NotFound,
         Some(Kind::Unauthenticated | Kind::Forbidden) => Exit::Auth,
-        Some(Kind::Conflict | Kind::Locked | Kind::IdempotencyMismatch) => Exit::Conflict,
+        Some(Kind::Conflict | Kind::Locked | Kind::IdempotencyMismatch | Kind::OutOfFunds) => Exit::Conflict,
         Some(Kind::NoMatch) => Exit::NoMatch,
         Some(Kind::Invalid) => Exit::Usage,
         _ => Exit::Failed,
