@@ -88,6 +88,10 @@ fn publish(world: &World) {
 fn person(world: &World, name: &str, role: &str) {
     let account = world.json(&["--context", "operator", "account", "create", name]);
     assert_eq!(account["name"], name, "{account}");
+    if role == "client" {
+        let reference = format!("first-{name}");
+        world.json(&["--context", "operator", "account", "deposit", name, "1000", "--ref", &reference]);
+    }
     let member = world.json(&["--context", "operator", "user", "add", name, "only", "--role", role]);
     let id = member["id"].as_str().unwrap();
     let token = world.json(&["--context", "operator", "token", "create", "shell", "--member", id]);
@@ -180,4 +184,68 @@ fn whoever_waits_gets_what_comes_free_and_whoever_waits_in_vain_is_told() {
     assert!(leases(&world).iter().any(|lease| lease["name"] == "second"), "{}", waiting.1);
     let refused = bare().args(["rent", "--dry-run", "--wait", "1s"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "to look and to wait exclude each other");
+}
+
+#[test]
+fn money_comes_in_is_held_billed_disputed_and_given_back() {
+    let (world, _lent) = market();
+    let operator = |words: &[&str]| world.json(&[&["--context", "operator"], words].concat());
+    let again = operator(&["account", "deposit", "client", "1000", "--ref", "first-client"]);
+    assert_eq!(again["number"], 1, "the same reference is the same deposit: {again}");
+    let (code, _, said) = exits(
+        &world,
+        &["--context", "operator", "account", "deposit", "client", "7", "--ref", "first-client"].map(String::from),
+    );
+    assert!(code == 5 && said.contains("stands for a deposit of 1000"), "exit {code}: {said}");
+    let fee = operator(&["admin", "fee", "2.5%"]);
+    assert_eq!(fee["permille"], 25);
+
+    let rented: Vec<String> = rent(&["--name", "box", "--max-total", "0.05"]);
+    let lease = world.json(&rented.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(lease["paid"], 1800, "two chunks: {lease}");
+    let balance = world.json(&["balance"]);
+    assert_eq!(balance["held"], lease["held"], "{balance}");
+    let (_, shown, _) = exits(&world, &["balance"].map(String::from));
+    assert!(shown.contains("can spend:") && shown.contains("EUR"), "{shown}");
+    let (code, _, said) = exits(&world, &["extend", "box", "100h"].map(String::from));
+    assert!(code == 5 && said.contains("at most"), "more than --max-total: exit {code}: {said}");
+    assert!(world.sublet(&["release", "box"]).status.success());
+
+    let dispute = world.json(&["dispute", "open", "box", "--line", "3", "--reason", "unreachable", "no answer"]);
+    let id = dispute["id"].as_str().unwrap();
+    assert_eq!(operator(&["admin", "dispute", "list"])[0]["id"], id);
+    let resolved = operator(&["admin", "dispute", "resolve", id, "--credit", "0.00001", "--note", "it was away"]);
+    assert_eq!((&resolved["credited"], &resolved["line"]), (&10.into(), &3.into()), "{resolved}");
+    let statement = world.json(&["statement"]);
+    assert_eq!(statement["lines"][0]["credited"], 10, "{statement}");
+    let earned = world.json(&["--context", "lender", "host", "earnings"]);
+    let total = statement["total"].as_i64().unwrap();
+    assert_eq!(earned["earned"].as_i64().unwrap() + earned["hosts"][0]["fees"].as_i64().unwrap(), total, "{earned}");
+    let (_, told, _) = exits(&world, &["lease", "explain", "box"].map(String::from));
+    for what in ["granted", "hold", "ready", "stopped", "charge", "void", "disputed", "resolved", "credit"] {
+        assert!(told.contains(what), "{what}: {told}");
+    }
+    let month = world.json(&["statement", "--month", "1999-01"]);
+    assert_eq!(month["lines"], Value::Array(Vec::new()));
+    let file = world.home().join("statement.json");
+    let file = file.to_str().unwrap();
+    for (context, side) in [("client", "client"), ("lender", "lender"), ("operator", "operator")] {
+        let out = world.sublet(&["--context", context, "statement", "--side", side, "--export", file]);
+        assert!(out.status.success(), "{side}: {}", String::from_utf8_lossy(&out.stderr));
+        let out = world.sublet(&["verify", file]);
+        assert!(out.status.success(), "{side}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    assert_eq!(operator(&["admin", "ledger"])["holds"], true);
+    let folder = world.home().parent().unwrap().join("market");
+    let offline = world.sublet(&["market", "audit", folder.to_str().unwrap()]);
+    assert!(offline.status.success(), "{}", String::from_utf8_lossy(&offline.stderr));
+
+    assert_eq!(operator(&["account", "refund", "client", "900", "--ref", "back"])["cause"], "refund");
+    let limit = operator(&["account", "limit", "client", "0.001"]);
+    assert_eq!(limit["month_limit"], 1000);
+    let (code, _, said) = exits(&world, &rent(&[]));
+    assert!(code == 5 && said.contains("limit for a month"), "exit {code}: {said}");
+    assert_eq!(operator(&["account", "pays", "client", "afterwards"])["on_account"], true);
+    assert_eq!(operator(&["account", "limit", "client", "none"])["spendable"], Value::Null);
+    assert_eq!(exits(&world, &rent(&[])).0, 0);
 }
