@@ -10,6 +10,9 @@ use crate::units::{Micros, Seconds};
 /// The shortest time that is always paid ahead.
 pub const CHUNK: Seconds = Seconds(900);
 
+/// Where the funds are short, the least that is worth holding: each step is told to the client.
+pub const LEAST: Seconds = Seconds(60);
+
 /// What a lease costs, and how far ahead it is paid.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -56,8 +59,12 @@ pub enum Next {
 impl Plan {
     /// What running for `seconds` costs at the most; never less for more seconds.
     pub fn price(&self, seconds: Seconds) -> Micros {
-        let shortest = self.prices.shortest_charge_seconds.min(self.term);
-        self.prices.total(self.resources, seconds.max(shortest))
+        self.prices.total(self.resources, seconds.max(self.shortest()))
+    }
+
+    /// What is charged at the least: so long it may run in any case.
+    pub fn shortest(&self) -> Seconds {
+        self.prices.shortest_charge_seconds.min(self.term)
     }
 
     /// What to hold for a lease that used so much, when so much more could be held.
@@ -68,7 +75,7 @@ impl Plan {
             () if wanted == paid.seconds && missing(wanted) == Micros::ZERO => Next::Enough,
             () if missing(wanted) <= funds => Next::More { seconds: wanted, micros: missing(wanted), last: false },
             () => match self.affordable(paid.held + funds) {
-                Some(seconds) if seconds > paid.seconds => {
+                Some(seconds) if seconds - paid.seconds >= LEAST => {
                     let seconds = seconds.min(wanted);
                     Next::More { seconds, micros: missing(seconds), last: true }
                 }
@@ -77,11 +84,12 @@ impl Plan {
         }
     }
 
-    /// The least whole number of chunks that leaves one, and the allowance, ahead; at most the term.
+    /// The least whole number of chunks that leaves one, and the allowance, ahead; at most the term, at
+    /// least what is charged in any case.
     fn wanted(&self, used: Seconds) -> Seconds {
         let least = used.max(Seconds::ZERO) + CHUNK + self.outage_allowance.max(Seconds::ZERO);
         let chunks = least.0.saturating_add(CHUNK.0 - 1) / CHUNK.0;
-        Seconds(chunks.saturating_mul(CHUNK.0)).min(self.term)
+        Seconds(chunks.saturating_mul(CHUNK.0)).min(self.term).max(self.shortest())
     }
 
     /// How long `budget` lasts, at most the term; none if it does not pay for the first moment.

@@ -213,6 +213,12 @@ fn a_chunk_is_always_ahead_and_the_end_is_where_the_money_ends() {
     assert_eq!(next(1500, 2050, 0), Next::Short { micros: Micros(650) });
     assert_eq!(next(4500, 4500, 9999), more(5000, 500, false), "not past the term");
     assert_eq!(next(4900, 5000, 9999), Next::Enough);
+    assert_eq!(next(901, 1800, 59), Next::Short { micros: Micros(900) }, "seconds by the dozen are not worth a word");
+    let least = Plan { prices: PriceList { shortest_charge_seconds: Seconds(4000), ..plan.prices }, ..plan };
+    let nothing = Paid { seconds: Seconds(0), held: Micros(0) };
+    assert_eq!(least.next(Seconds(5), nothing, Micros(9999)), more(4000, 4000, false), "what is charged, it may run");
+    assert_eq!(least.next(Seconds(5), nothing, Micros(4000)), more(4000, 4000, false));
+    assert_eq!(least.next(Seconds(5), nothing, Micros(3999)), Next::Short { micros: Micros(4000) });
     let away = Plan { outage_allowance: Seconds(3600), ..plan };
     let first = away.next(Seconds(0), Paid { seconds: Seconds(0), held: Micros(0) }, Micros(9999));
     assert_eq!(first, more(4500, 4500, false));
@@ -256,6 +262,7 @@ proptest! {
                     paid = Paid { seconds, held: paid.held + micros };
                     left -= micros;
                     prop_assert!(plan.price(seconds) <= paid.held);
+                    prop_assert!(seconds >= plan.shortest(), "what is charged in any case, it may run");
                     if last {
                         prop_assert!(seconds == plan.term || plan.price(seconds + Seconds(1)) > paid.held + left);
                     }
