@@ -45,11 +45,13 @@ impl Reader {
     }
 
     /// Goes through the books from the first transfer on. In one transaction: a market may write meanwhile.
-    pub fn audit_ledger(&self) -> Result<LedgerAudit, DbError> {
-        self.with(|db| {
+    /// None while another audit runs.
+    pub fn audit_ledger(&self) -> Result<Option<LedgerAudit>, DbError> {
+        let found = self.slowly(|db| {
             let one = db.unchecked_transaction().attempt("begin to read")?;
             audit(&one)
-        })
+        });
+        found.transpose()
     }
 }
 

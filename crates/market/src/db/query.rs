@@ -5,7 +5,7 @@ use super::read::{Cells, all};
 use super::{Attempt, DbError, FILE};
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 use sublet_model::identity::Signed;
 use sublet_model::ids::LeaseId;
@@ -15,7 +15,11 @@ use sublet_wire::api::AuditEntry;
 
 /// Reads. It blocks: use it where that is allowed.
 #[derive(Debug, Clone)]
-pub struct Reader(Arc<Mutex<Connection>>);
+pub struct Reader {
+    records: Arc<Mutex<Connection>>,
+    /// For what takes long: it keeps nobody waiting, and only one at a time.
+    slow: Arc<Mutex<Connection>>,
+}
 
 /// A receipt as it was taken in.
 #[derive(Debug, Clone)]
@@ -29,16 +33,30 @@ pub struct StoredReceipt {
 impl Reader {
     /// Opens the database of the market in `dir` for reading.
     pub fn open(dir: &Path) -> Result<Self, DbError> {
+        let (records, slow) = (Self::connect(dir)?, Self::connect(dir)?);
+        Ok(Self { records: Arc::new(Mutex::new(records)), slow: Arc::new(Mutex::new(slow)) })
+    }
+
+    fn connect(dir: &Path) -> Result<Connection, DbError> {
         let path = dir.join(FILE);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).attempt(format!("open {}", path.display()))?;
         connection.busy_timeout(Duration::from_secs(2)).attempt("set up the connection")?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(connection)
     }
 
     pub(super) fn with<R>(&self, ask: impl FnOnce(&Connection) -> R) -> R {
         // It only reads: a panic elsewhere has left nothing half-done.
-        ask(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        ask(&self.records.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks something that takes long; none while another such question is being answered.
+    pub(super) fn slowly<R>(&self, ask: impl FnOnce(&Connection) -> R) -> Option<R> {
+        match self.slow.try_lock() {
+            Ok(free) => Some(ask(&free)),
+            Err(TryLockError::Poisoned(free)) => Some(ask(&free.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The audit log, newest first: what is older than `before`, at most `limit` lines.
@@ -80,4 +98,21 @@ fn entry(c: &Cells<'_>) -> Result<AuditEntry, DbError> {
 fn receipt(c: &Cells<'_>) -> Result<StoredReceipt, DbError> {
     let receipt = c.signed("payload", "key", "signature")?;
     Ok(StoredReceipt { receipt, received_at: c.at("received_at")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Sqlite;
+    use crate::db::tests::made;
+
+    #[test]
+    fn an_audit_of_the_books_keeps_nobody_waiting_but_another() {
+        let dir = made();
+        let _market = Sqlite::open(dir.path()).unwrap();
+        let reader = Reader::open(dir.path()).unwrap();
+        assert!(reader.audit_ledger().unwrap().unwrap().holds);
+        let within = reader.slowly(|_| (reader.audit(None, 1).unwrap().len(), reader.audit_ledger().unwrap().is_none()));
+        assert_eq!(within, Some((1, true)));
+    }
 }

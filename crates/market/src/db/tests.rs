@@ -200,7 +200,7 @@ pub(crate) fn edit(dir: &Path, sql: &str) -> rusqlite::Result<usize> {
     shell.execute(sql, [])
 }
 
-fn made() -> tempfile::TempDir {
+pub(super) fn made() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     create(dir.path(), "EUR", &first(), Timestamp(1)).unwrap();
     dir

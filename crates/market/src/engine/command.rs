@@ -1,7 +1,6 @@
 //! What the engine is asked to do, and what it answers. Ids, secrets' hashes and signatures are
 //! made before a command reaches the engine: it has no randomness of its own.
 
-use super::rows::Purse;
 use serde::{Deserialize, Serialize};
 use sublet_model::access::Certification;
 use sublet_model::account::Role;
@@ -14,7 +13,7 @@ use sublet_model::requirements::{Assumed, Requirements};
 use sublet_model::resources::Resources;
 use sublet_model::statement::CreditBearer;
 use sublet_model::units::{Micros, Seconds, Timestamp};
-use sublet_wire::api::UnfitCount;
+use sublet_wire::api::{PurseChange, UnfitCount};
 use sublet_wire::problem::Kind;
 use sublet_wire::sync::{SyncAnswer, SyncMessage};
 
@@ -104,8 +103,8 @@ pub enum Command {
     Deposit { actor: Actor, account: AccountId, micros: Micros, reference: String },
     /// Pays money out to an account (operator). The same reference again is the same refund.
     Refund { actor: Actor, account: AccountId, micros: Micros, reference: String },
-    /// Says how an account pays (operator).
-    SetPurse { actor: Actor, account: AccountId, purse: Purse },
+    /// Says how an account pays (operator). What is absent stays as it is.
+    SetPurse { actor: Actor, account: AccountId, change: PurseChange },
     /// Says what the operator keeps of charges, from the next grant on (operator).
     SetFee { actor: Actor, permille: u16 },
     /// Says that a charge is wrong (client).

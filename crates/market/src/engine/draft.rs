@@ -53,6 +53,17 @@ impl<'a> Draft<'a> {
         self.changes.push(change);
     }
 
+    /// Does several things together, or none of them: where one is refused, those before it are taken back.
+    pub fn together<R>(&mut self, act: impl FnOnce(&mut Self) -> Result<R, Refusal>) -> Result<R, Refusal> {
+        let before = self.changes.len();
+        let done = act(self);
+        if done.is_err() {
+            self.changes.truncate(before);
+            self.state.undo_all(self.undos.split_off(before));
+        }
+        done
+    }
+
     /// Which host should have something else after this change.
     fn host_to_replan(&self, change: &Change) -> Option<HostId> {
         use Change as C;

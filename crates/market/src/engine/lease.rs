@@ -4,6 +4,7 @@ use super::change::Change;
 use super::command::{Actor, Command, Outcome, Refusal};
 use super::draft::Draft;
 use super::money;
+use super::rows::Purse;
 use sublet_model::ids::LeaseId;
 use sublet_model::lease::{EndReason, LeaseEvent};
 use sublet_model::units::{Micros, Seconds};
@@ -64,9 +65,20 @@ fn extend(draft: &mut Draft<'_>, actor: &Actor, id: LeaseId, by: Seconds) -> Res
             .advise("lengthen it by less, or rent another"));
     }
     // What is used is paid for chunk by chunk; what is free, or from before there were holds, as a whole.
-    let is_free = total == Micros::ZERO || terms.granted_at < draft.settings().ledger_since;
+    let is_older = terms.granted_at < draft.settings().ledger_since;
+    let purse = draft.account(lease.account).map(|row| row.purse).unwrap_or_default();
+    if is_older && total > Micros::ZERO && purse != Purse::on_account() {
+        return Err(Refusal::conflict(
+            "this lease is from before there were holds: nothing can be held for more of it",
+        )
+        .advise("rent again"));
+    }
+    let is_free = total == Micros::ZERO || is_older;
     let paid = if is_free { lease.paid_seconds + by } else { lease.paid_seconds };
     draft.put(Change::LeaseExtended { lease: id, term_seconds: term, paid_seconds: paid });
+    if let Some(longer) = draft.lease(id).filter(|_| !is_free).cloned() {
+        money::hold_shortest(draft, &longer)?;
+    }
     if let Some(longer) = draft.lease(id).cloned() {
         money::fund(draft, &longer)?;
     }

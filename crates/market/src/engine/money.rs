@@ -111,6 +111,25 @@ fn short(draft: &Draft<'_>, account: AccountId, span: Seconds, price: Micros, fu
     Refusal::new(Kind::OutOfFunds, detail).advise("ask the operator to deposit more, or look for something cheaper")
 }
 
+/// A lease that is lengthened may be charged for longer in any case: that is held at once, or it is refused.
+pub(super) fn hold_shortest(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> {
+    let plan = plan(lease.terms(), lease.term_seconds, lease.budget);
+    let shortest = plan.shortest();
+    if lease.paid_seconds >= shortest {
+        return Ok(());
+    }
+    let held = draft.held_for(lease.id).unwrap_or(Micros::ZERO);
+    let (missing, funds) = ((plan.price(shortest) - held).max(Micros::ZERO), draft.purse_for(lease, draft.now));
+    if missing > funds {
+        let detail = format!("{shortest} are charged at the least, {missing} more than is held, and there are {funds}");
+        return Err(Refusal::new(Kind::OutOfFunds, detail).advise("lengthen it by less, or deposit first"));
+    }
+    hold(draft, lease.id, lease.account, missing)?;
+    let (lease, term_seconds) = (lease.id, lease.term_seconds);
+    draft.put(Change::LeaseExtended { lease, term_seconds, paid_seconds: shortest });
+    Ok(())
+}
+
 /// Holds more for a lease that runs, where less than a chunk is ahead; says so where that can't be.
 pub(crate) fn fund(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> {
     let Some(ready_at) = lease.timeline.ready_at else { return Ok(()) };
@@ -119,7 +138,7 @@ pub(crate) fn fund(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> 
     }
     let plan = plan(lease.terms(), lease.term_seconds, lease.budget);
     let held = draft.held_for(lease.id).unwrap_or(Micros::ZERO);
-    let purse = draft.purse(lease.account, draft.now);
+    let purse = draft.purse_for(lease, draft.now);
     // The host counts what was used; but it stops where the money ends by a clock that never rests.
     let used = draft.seconds_so_far(lease).max(draft.now.since(ready_at)) + EARLY;
     match plan.next(used, Paid { seconds: lease.paid_seconds, held }, purse) {
@@ -160,9 +179,12 @@ pub(super) fn ended(draft: &mut Draft<'_>, lease: &Lease) {
 }
 
 fn tell(draft: &mut Draft<'_>, lease: &Lease, kind: AlertKind, paid: Seconds, words: String) {
-    if draft.was_told(lease.id, kind, paid) {
+    if draft.told(lease.id, kind, paid).is_some() {
         return;
     }
     let (seq, at, account) = (draft.next_alert(), draft.now, lease.account);
     draft.put(Change::Alert(AlertRow { seq, at, account, lease: Some(lease.id), kind, paid, words }));
 }
+
+#[cfg(test)]
+mod tests;

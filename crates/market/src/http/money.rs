@@ -4,7 +4,7 @@
 //! the provider's own id as the reference, as often as it likes.
 
 use crate::engine::command::{Actor, Command, Outcome};
-use crate::engine::rows::{AlertRow, Purse};
+use crate::engine::rows::AlertRow;
 use crate::http::authorize::{Action, Object, decide};
 use crate::http::extract::{Asked, Caller, Named, Where};
 use crate::http::page::{PageQuery, page, seal};
@@ -17,6 +17,7 @@ use axum::http::StatusCode;
 use std::sync::Arc;
 use sublet_model::ids::AccountId;
 use sublet_wire::api::{AlertView, BalanceView, Fee, LedgerAudit, NewMovement, Page, PurseChange, TransferView};
+use sublet_wire::problem::Kind;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -90,16 +91,8 @@ async fn purse(
     asked: Asked<PurseChange>,
 ) -> Result<Json<BalanceView>, Fault> {
     let account = account(&app, &asked.actor, Action::RunMarket, &named)?;
-    let PurseChange { on_account, month_limit, no_month_limit } = asked.body;
-    if no_month_limit && month_limit.is_some() {
-        return Err(Fault::invalid("month_limit and no_month_limit exclude each other"));
-    }
-    let known = app.read(|state| state.account(account).map(|row| row.purse)).ok_or_else(surprise)?;
-    let purse = Purse {
-        on_account: on_account.unwrap_or(known.on_account),
-        month_limit: if no_month_limit { None } else { month_limit.or(known.month_limit) },
-    };
-    app.ask(Command::SetPurse { actor: asked.actor.clone(), account, purse }, asked.once.clone()).await?;
+    let (actor, change) = (asked.actor.clone(), asked.body.clone());
+    app.ask(Command::SetPurse { actor, account, change }, asked.once.clone()).await?;
     balance_of(&app, account)
 }
 
@@ -161,8 +154,12 @@ async fn alerts(
 ) -> Result<Json<Page<AlertView>>, Fault> {
     decide(&caller.actor, Action::SeeBalance, Object::of(caller.actor.account))?;
     app.read(|state| {
-        let seen = |row: &&AlertRow| decide(&caller.actor, Action::SeeBalance, Object::of(row.account)).is_ok();
-        page(state.alerts().rev().filter(seen), |row| row.seq.to_string(), views::money::alert, &query).map(Json)
+        let shown: Box<dyn Iterator<Item = &AlertRow>> = match decide(&caller.actor, Action::RunMarket, Object::MARKET)
+        {
+            Ok(_) => Box::new(state.alerts().rev()),
+            Err(_) => Box::new(state.alerts_of(caller.actor.account)),
+        };
+        page(shown, |row| row.seq.to_string(), views::money::alert, &query).map(Json)
     })
 }
 
@@ -191,5 +188,6 @@ async fn set_fee(Shared(app): Shared<Arc<App>>, asked: Asked<Fee>) -> Result<Jso
 )]
 async fn audit(Shared(app): Shared<Arc<App>>, caller: Caller) -> Result<Json<LedgerAudit>, Fault> {
     decide(&caller.actor, Action::RunMarket, Object::MARKET)?;
-    blocking(&app, |records| records.audit_ledger()).await.map(Json)
+    let busy = || Fault::new(Kind::Busy, "the books are being audited already").advise("try again when that is done");
+    blocking(&app, |records| records.audit_ledger()).await?.map(Json).ok_or_else(busy)
 }

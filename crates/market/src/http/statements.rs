@@ -69,7 +69,12 @@ async fn show(
         (None, None) => None,
         (from, until) => Some((Timestamp(from.unwrap_or(0)), Timestamp(until.unwrap_or(i64::MAX)))),
     };
-    Ok(Json(app.read(|state| statement::statement(state, account, side, &app.currency, now, between))))
+    let shown = app.read(|state| statement::statement(state, account, side, &app.currency, now, between, MOST_LEASES));
+    shown.map(Json).ok_or_else(too_many)
+}
+
+fn too_many() -> Fault {
+    Fault::invalid(format!("more than {MOST_LEASES} leases are meant")).advise("ask for a shorter time: from, until")
 }
 
 /// What a document is about.
@@ -122,9 +127,7 @@ async fn export(
     let currency = app.currency.clone();
     let ask = Ask { account, side, from, until, now, market: app.keys.signing.public(), currency };
     let found = app.read(|state| export::export(state, ask, MOST_LEASES));
-    let found = found.ok_or_else(|| {
-        Fault::invalid(format!("more than {MOST_LEASES} leases were settled then")).advise("ask for a shorter time")
-    })?;
+    let found = found.ok_or_else(too_many)?;
     let key = app.keys.signing.clone();
     let text = blocking(&app, move |records| Ok(document(records, found, &key))).await??;
     Ok(([(header::CONTENT_TYPE, "application/json")], text))

@@ -4,7 +4,7 @@
 use crate::db::query::StoredReceipt;
 use crate::engine::rows::{DisputeRow, Lease};
 use crate::engine::state::State;
-use crate::http::authorize::Action;
+use crate::http::authorize::{Action, Object, decide};
 use crate::http::extract::{Caller, Named};
 use crate::http::problem::Fault;
 use crate::http::records::blocking;
@@ -30,9 +30,11 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
     responses((status = 200, body = Story))
 )]
 async fn story(Shared(app): Shared<Arc<App>>, caller: Caller, Named(named): Named) -> Result<Json<Story>, Fault> {
-    let (lease, mut events) = app.read(|state| {
+    let (lease, mut events, pays) = app.read(|state| {
         let lease = find::lease(state, &caller.actor, Action::SeeDispute, &named)?;
-        Ok::<_, Fault>((Arc::clone(lease), remembered(state, lease)))
+        // What a client has, and what it lacks, is no business of its lender's.
+        let pays = decide(&caller.actor, Action::SeeBalance, Object::of(lease.account)).is_ok();
+        Ok::<_, Fault>((Arc::clone(lease), remembered(state, lease, pays), pays))
     })?;
     let id = lease.id;
     let (receipts, transfers, said) = blocking(&app, move |records| {
@@ -40,7 +42,7 @@ async fn story(Shared(app): Shared<Arc<App>>, caller: Caller, Named(named): Name
     })
     .await?;
     events.extend(receipted(&receipts));
-    events.extend(transfers.iter().map(moved));
+    events.extend(transfers.iter().filter(|transfer| pays || is_for_both(&transfer.cause)).map(moved));
     events.extend(said.into_iter().map(audited));
     // In one moment what was agreed comes first, then money: stable, for they were put in that order.
     events.sort_by_key(|event| event.at);
@@ -52,7 +54,7 @@ fn event(at: Timestamp, what: &str, words: String) -> StoryEvent {
 }
 
 /// What the state knows.
-fn remembered(state: &State, lease: &Lease) -> Vec<StoryEvent> {
+fn remembered(state: &State, lease: &Lease, pays: bool) -> Vec<StoryEvent> {
     let mut events = agreed(state, lease);
     let t = &lease.timeline;
     let reason = lease.state.reason().map_or(String::new(), |r| format!(": {r}, {}", r.explanation()));
@@ -69,7 +71,7 @@ fn remembered(state: &State, lease: &Lease) -> Vec<StoryEvent> {
     if let Some(since) = lease.state.silent_since() {
         events.push(event(since, "silent", "its host was not heard of any more".into()));
     }
-    let told = state.alerts().filter(|alert| alert.lease == Some(lease.id));
+    let told = state.alerts_about(lease.id).filter(|_| pays);
     events.extend(told.map(|alert| event(alert.at, alert.kind.word(), alert.words.clone())));
     if let Some(row) = state.charge(lease.id) {
         let charge = &row.charge;
@@ -109,7 +111,8 @@ fn disputed(row: &DisputeRow) -> Vec<StoryEvent> {
     let line = row.line.map_or(String::new(), |line| format!(", line {line}"));
     let words = if row.words.is_empty() { String::new() } else { format!(": {}", row.words) };
     let opened = event(row.opened_at, "disputed", format!("{}{line}{words}", row.reason));
-    let resolved = row.resolved.as_ref().map(|r| event(r.at, "resolved", format!("{} given back: {}", r.credited, r.note)));
+    let resolved =
+        row.resolved.as_ref().map(|r| event(r.at, "resolved", format!("{} given back: {}", r.credited, r.note)));
     std::iter::once(opened).chain(resolved).collect()
 }
 
@@ -126,6 +129,11 @@ fn receipted(receipts: &[StoredReceipt]) -> Vec<StoryEvent> {
         [one] => told(one).into_iter().collect(),
         [first, .., last] => [told(first), told(last)].into_iter().flatten().collect(),
     }
+}
+
+/// What is set aside, and what of that goes back, is between the client and the market.
+fn is_for_both(cause: &Cause) -> bool {
+    !matches!(cause, Cause::Hold { .. } | Cause::Void { .. })
 }
 
 fn moved(transfer: &Transfer) -> StoryEvent {
@@ -152,4 +160,30 @@ fn moved(transfer: &Transfer) -> StoryEvent {
 fn audited(entry: AuditEntry) -> StoryEvent {
     let detail = if entry.detail.is_empty() { String::new() } else { format!(": {}", entry.detail) };
     event(entry.at, "audit", format!("{} by {}{detail}", entry.action, entry.actor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::command::Command;
+    use crate::engine::tests::world::{CLIENT, World, id, operator};
+    use sublet_wire::api::PurseChange;
+
+    #[test]
+    fn a_lender_reads_nothing_of_what_its_client_has() {
+        let (mut world, mut agent) = World::lending();
+        let change = PurseChange { on_account: Some(false), ..PurseChange::default() };
+        world.call(Command::SetPurse { actor: operator(), account: id(CLIENT), change }).unwrap();
+        let (account, micros, reference) = (id(CLIENT), Micros(1_000_000), "PO".to_string());
+        world.call(Command::Deposit { actor: operator(), account, micros, reference }).unwrap();
+        let lease = world.running(&mut agent);
+        world.pass(300);
+        world.sync(&mut agent);
+        world.tick();
+        let told = |pays| remembered(world.engine.state(), &lease, pays).iter().any(|event| event.what == "funds_low");
+        assert_eq!((told(true), told(false)), (true, false));
+        let both = [Cause::Hold { lease: lease.id, client: lease.account }, Cause::Void { lease: lease.id }];
+        assert!(!both.iter().any(is_for_both));
+        assert!(is_for_both(&Cause::PayOut { lease: lease.id }));
+    }
 }

@@ -1,7 +1,6 @@
 //! Ends that are due by the market's own clock. The host stops a partition at its end by itself;
 //! this is for hosts that do not, or that nobody hears.
 
-use crate::engine::command::Refusal;
 use crate::engine::draft::Draft;
 use crate::engine::reclaim_due;
 use crate::engine::rows::Lease;
@@ -18,18 +17,19 @@ const BOOT: Seconds = Seconds(600);
 /// How long, while the image is still being fetched.
 const FETCH: Seconds = Seconds(3600);
 
-pub(super) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+pub(super) fn run(draft: &mut Draft<'_>) {
     for lease in draft.ending_by(draft.now) {
         // Restored from a backup, a market may have forgotten that it was lengthened, or that it ended.
         if let Some(event) = due(draft, &lease).filter(|_| draft.is_caught_up(lease.host, draft.now)) {
-            draft.happen(lease.id, event)?;
+            if let Err(refusal) = draft.together(|draft| draft.happen(lease.id, event)) {
+                tracing::error!(lease = %lease.id, %refusal, "a lease that is due can't end");
+            }
         }
     }
     let hosts: BTreeSet<HostId> = draft.taken_back().map(|p| p.host).collect();
     for host in hosts {
         let _ = reclaim_due(draft, host);
     }
-    Ok(())
 }
 
 /// Before this moment nothing is due for a lease, whatever its host says; none: never. What is due

@@ -2,6 +2,7 @@
 //! recorded and not billed.
 
 use crate::engine::change::Change;
+use crate::engine::command::Refusal;
 use crate::engine::draft::Draft;
 use crate::engine::money;
 use crate::engine::rows::{ChargeRow, Lease};
@@ -54,9 +55,25 @@ fn settle(draft: &mut Draft<'_>, lease: &Lease) {
         receipt_seq: lease.chain.as_ref().map_or(0, |end| end.seq),
         settled_at: draft.now,
     };
-    draft.put(Change::Charge(row.clone()));
-    if let Err(error) = money::settle(draft, lease, &row) {
-        // The books say what can be posted, and were asked before: the audit finds it.
-        tracing::error!(lease = %lease.id, %error, "a charge is not posted");
+    // A bill and its postings, or neither: a lease that can't be billed stays due, and is tried again.
+    let billed = draft.together(|draft| {
+        draft.put(Change::Charge(row.clone()));
+        money::settle(draft, lease, &row)
+    });
+    if let Err(error) = billed {
+        unbilled(draft, lease, &error);
     }
+}
+
+/// Tells the operator, once since the start, that a lease can't be billed.
+fn unbilled(draft: &mut Draft<'_>, lease: &Lease, error: &Refusal) {
+    let (host, what) = (lease.host, format!("lease.bill.refused {}", lease.id));
+    // Of a host that was not heard since the start nothing is kept: it is told when it is.
+    if draft.live(host).is_none_or(|live| live.flagged.contains(&what)) {
+        return;
+    }
+    tracing::error!(lease = %lease.id, %error, "a lease can't be billed");
+    draft.put(Change::Flagged { host, what });
+    // Both of its parties read it: what is in whose book is for the log.
+    draft.audit("market", "lease.bill.refused", lease.id, "the books refuse it; it is tried again");
 }

@@ -1,7 +1,6 @@
 //! Hosts that are not heard of. Silence destroys nothing: it only lets the paid end decide.
 
 use crate::engine::change::Change;
-use crate::engine::command::Refusal;
 use crate::engine::draft::Draft;
 use crate::engine::live::{SILENT, SUSPECT};
 use sublet_model::ids::{HostId, LeaseId};
@@ -11,16 +10,17 @@ use sublet_model::units::Seconds;
 /// If so many of a hundred hosts are not heard of together, it is we who do not hear.
 const TOGETHER_PERCENT: usize = 55;
 
-pub(super) fn run(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+pub(super) fn run(draft: &mut Draft<'_>) {
     for host in newly_silent(draft) {
         draft.put(Change::Silenced { host });
         let at = draft.now;
         let leases: Vec<LeaseId> = draft.held_on(host).map(|lease| lease.id).collect();
         for lease in leases {
-            draft.happen(lease, LeaseEvent::Silent { at })?;
+            if let Err(refusal) = draft.together(|draft| draft.happen(lease, LeaseEvent::Silent { at })) {
+                tracing::error!(%lease, %refusal, "a lease can't be told that its host is silent");
+            }
         }
     }
-    Ok(())
 }
 
 fn newly_silent(draft: &Draft<'_>) -> Vec<HostId> {

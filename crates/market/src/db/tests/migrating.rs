@@ -3,12 +3,22 @@
 use super::*;
 use crate::db::create::describe;
 use crate::db::sqlite;
+use crate::engine::rows::Purse;
+use crate::engine::tests::world::operator;
+use sublet_model::statement::CreditBearer;
+use sublet_model::units::{Micros, Seconds};
+use sublet_wire::problem::Kind;
 
 const SCHEMA_1: &str = include_str!("schema-1.sql");
 
 /// The busy market as the first version would have written it: its rows, with the columns of then.
 fn old_market() -> (World, tempfile::TempDir) {
-    let (world, _) = busy_market();
+    let (world, _, dir) = old_market_and_its_host();
+    (world, dir)
+}
+
+fn old_market_and_its_host() -> (World, Agent, tempfile::TempDir) {
+    let (world, agent) = busy_market();
     let dir = tempfile::tempdir().unwrap();
     let old = Connection::open(dir.path().join(FILE)).unwrap();
     let (tables, triggers) = SCHEMA_1.split_at(SCHEMA_1.find("\ncreate trigger").unwrap());
@@ -22,7 +32,7 @@ fn old_market() -> (World, tempfile::TempDir) {
         copy(world.db.connection(), &old, &table, &columns);
     }
     old.execute_batch(triggers).unwrap();
-    (world, dir)
+    (world, agent, dir)
 }
 
 fn names(db: &Connection, sql: &str) -> Vec<String> {
@@ -87,4 +97,43 @@ fn an_older_database_in_which_rows_refer_to_nothing_stays_as_it_is() {
         other => panic!("{other:?}"),
     }
     assert_eq!(objects(&by_hand), before);
+}
+
+#[test]
+fn a_lease_of_before_the_ledger_comes_to_its_end_outside_of_the_books() {
+    let (old, mut agent, dir) = old_market_and_its_host();
+    let mut world = World::started(Sqlite::open(dir.path()).unwrap(), old.now);
+    let lease = world.lease(id(600)).clone();
+    agent.sees(&lease, Phase::Ready);
+    world.sync(&mut agent);
+    let extend = Command::Extend { actor: client(), lease: lease.id, by: Seconds(100) };
+    world.call(extend.clone()).unwrap();
+    assert_eq!(world.lease(lease.id).paid_seconds, lease.paid_seconds + Seconds(100));
+    let change = Purse::default().into();
+    world.call(Command::SetPurse { actor: operator(), account: lease.account, change }).unwrap();
+    let refusal = world.call(extend).unwrap_err();
+    assert!(refusal.kind == Kind::Conflict && refusal.advice.as_deref() == Some("rent again"), "{refusal:?}");
+    world.pass(50);
+    world.tick();
+    world.call(Command::Release { actor: client(), lease: lease.id }).unwrap();
+    agent.says.receipts = vec![agent.receipt(&lease, 40, true)];
+    agent.sees(&lease, Phase::Gone { reason: None });
+    world.sync(&mut agent);
+    assert!(world.engine.state().charge(lease.id).unwrap().charge.total > Micros::ZERO);
+    assert_eq!(world.engine.state().ledger().newest(), 0, "nothing of it is in the books");
+    let (reason, words) = ("slow".to_string(), String::new());
+    world
+        .call(Command::OpenDispute { actor: client(), id: id(9), lease: lease.id, line: None, reason, words })
+        .unwrap();
+    let resolve = |micros| Command::ResolveDispute {
+        actor: operator(),
+        id: id(9),
+        credit: Micros(micros),
+        borne_by: CreditBearer::Lender,
+        note: "settled by hand".into(),
+    };
+    let refusal = world.call(resolve(5)).unwrap_err();
+    assert!(refusal.detail.contains("before the ledger"), "{refusal:?}");
+    world.call(resolve(0)).unwrap();
+    assert_eq!(crate::db::books::audit(world.db.connection()).unwrap().problems, [] as [&str; 0]);
 }

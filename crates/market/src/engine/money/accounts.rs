@@ -9,6 +9,7 @@ use sublet_model::account::Role;
 use sublet_model::ids::AccountId;
 use sublet_model::ledger::{Book, Cause};
 use sublet_model::units::Micros;
+use sublet_wire::api::PurseChange;
 use sublet_wire::problem::Kind;
 
 /// The most that is deposited or refunded at once: a thousand million.
@@ -24,7 +25,7 @@ pub(in crate::engine) fn decide(draft: &mut Draft<'_>, command: &Command) -> Res
         Command::Refund { actor, account, micros, reference } => {
             cross(draft, actor, *account, *micros, reference, false)
         }
-        Command::SetPurse { actor, account, purse } => set_purse(draft, actor, *account, *purse),
+        Command::SetPurse { actor, account, change } => set_purse(draft, actor, *account, change),
         Command::SetFee { actor, permille } => set_fee(draft, actor, *permille),
         _ => unreachable!("the step sends only these here"),
     }
@@ -82,12 +83,25 @@ fn check(micros: Micros, reference: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn set_purse(draft: &mut Draft<'_>, actor: &Actor, account: AccountId, purse: Purse) -> Result<Outcome, Refusal> {
+fn set_purse(
+    draft: &mut Draft<'_>,
+    actor: &Actor,
+    account: AccountId,
+    change: &PurseChange,
+) -> Result<Outcome, Refusal> {
     actor.must_be(draft, Role::Operator)?;
     let known = draft.account(account).ok_or_else(|| Refusal::not_found(format!("account {account}")))?;
-    if purse.month_limit.is_some_and(|limit| limit < Micros::ZERO) {
+    if change.month_limit.is_some_and(|limit| limit < Micros::ZERO) {
         return Err(Refusal::invalid("a limit can't be below zero"));
     }
+    if change.no_month_limit && change.month_limit.is_some() {
+        return Err(Refusal::invalid("month_limit and no_month_limit exclude each other"));
+    }
+    let kept = known.purse.month_limit.filter(|_| !change.no_month_limit);
+    let purse = Purse {
+        on_account: change.on_account.unwrap_or(known.purse.on_account),
+        month_limit: change.month_limit.or(kept),
+    };
     if known.purse != purse {
         draft.put(Change::Purse { account, purse });
         let how = if purse.on_account { "afterwards" } else { "from what was deposited" };

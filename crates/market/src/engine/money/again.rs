@@ -22,7 +22,7 @@ pub(in crate::engine) fn hold_again(draft: &mut Draft<'_>, id: LeaseId, paid: Se
     let plan = plan(terms, lease.term_seconds, lease.budget);
     let held = known.unwrap_or(Micros::ZERO);
     let missing = (plan.price(paid) - held).max(Micros::ZERO);
-    let funds = draft.purse(lease.account, draft.now);
+    let funds = draft.purse_for(&lease, draft.now);
     match draft.ledger().lease(id).map(|of| of.payer) {
         // One lease is paid from one book.
         Some(_) if missing > funds => {
@@ -34,7 +34,8 @@ pub(in crate::engine) fn hold_again(draft: &mut Draft<'_>, id: LeaseId, paid: Se
         None => {
             let from = if missing > funds { Book::Outside } else { payer(draft, lease.account) };
             if from == Book::Outside && payer(draft, lease.account) != from {
-                let said = format!("{missing} are held from outside: the account has {funds} in this copy");
+                // Lenders read it, too: nothing of what the client has.
+                let said = format!("{missing} are held from outside: the account has too little in this copy");
                 draft.audit("market", "lease.recover.unpaid", id, said);
             }
             transfer(draft, Cause::Hold { lease: id, client: lease.account }, from, Book::Held(id), missing)?;

@@ -10,10 +10,12 @@ use crate::engine::rows::{DisputeRow, Lease, Resolved};
 use crate::engine::state::FORK;
 use std::sync::Arc;
 use sublet_model::account::Role;
+use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::{DisputeId, LeaseId};
 use sublet_model::ledger::{Book, Cause, fee};
 use sublet_model::statement::CreditBearer;
 use sublet_model::units::{Micros, Seconds};
+use uuid::{Builder, Variant, Version};
 
 /// How long after its bill a lease can be disputed.
 const DISPUTABLE: Seconds = Seconds(90 * 86_400);
@@ -51,7 +53,8 @@ fn open(draft: &mut Draft<'_>, actor: &Actor, row: DisputeRow) -> Result<Outcome
         return Err(Refusal::invalid("reason: a word such as unreachable, of 1 to 63 of a-z, 0-9, - and _"));
     }
     check_words(&row.words, "words")?;
-    if draft.open_disputes().any(|open| open.lease == row.lease) {
+    // What the market says by itself is no word of the client's.
+    if draft.open_disputes().any(|open| open.lease == row.lease && open.reason != FORK) {
         return Err(Refusal::conflict("this lease is disputed already").advise("wait until that one is resolved"));
     }
     let own = |open: &&DisputeRow| draft.lease(open.lease).is_some_and(|l| l.account == lease.account);
@@ -70,12 +73,11 @@ fn open(draft: &mut Draft<'_>, actor: &Actor, row: DisputeRow) -> Result<Outcome
 
 /// The market itself opens one: the receipts of a lease fork. Nothing that this host earns is paid
 /// out until it is resolved.
-pub(in crate::engine) fn open_for_fork(draft: &mut Draft<'_>, lease: LeaseId, words: &str) {
+pub(in crate::engine) fn open_for_fork(draft: &mut Draft<'_>, lease: LeaseId, receipt: Sha256Digest, words: &str) {
     let known = draft.open_disputes().any(|open| open.lease == lease && open.reason == FORK);
     let Some(lease) = draft.lease(lease).filter(|_| !known).cloned() else { return };
     let row = DisputeRow {
-        // One lease forks once: its own id, so that the engine needs no chance.
-        id: DisputeId::from(lease.id.uuid()),
+        id: fork_id(lease.id, receipt),
         lease: lease.id,
         line: None,
         reason: FORK.into(),
@@ -90,6 +92,16 @@ pub(in crate::engine) fn open_for_fork(draft: &mut Draft<'_>, lease: LeaseId, wo
     if let Err(error) = begin(draft, &lease, row) {
         tracing::error!(%error, "a dispute can't be opened");
     }
+}
+
+/// A receipt forks once: the dispute has its digest, and the time of its lease, so that the engine needs no
+/// chance. Told again, it was explained already; another one was not.
+fn fork_id(lease: LeaseId, receipt: Sha256Digest) -> DisputeId {
+    let mut bytes = *lease.uuid().as_bytes();
+    bytes[6..].copy_from_slice(&receipt.0[..10]);
+    DisputeId::from(
+        Builder::from_bytes(bytes).with_version(Version::SortRand).with_variant(Variant::RFC4122).into_uuid(),
+    )
 }
 
 /// Keeps the lender's part back: of a lease that is billed already, as much as is still there.
@@ -127,7 +139,7 @@ fn resolve(
     check_words(note, "note")?;
     let lease = draft.lease(row.lease).cloned().ok_or_else(missing)?;
     check_credit(draft, &lease, micros, borne_by)?;
-    credit(draft, &lease, micros, borne_by, note.to_owned())?;
+    let micros = credit(draft, &lease, micros, borne_by, note.to_owned())?;
     let resolved = Resolved { by: actor.member.to_string(), at: draft.now, credited: micros, note: note.to_owned() };
     draft.put(Change::DisputeResolved { dispute: id, resolved });
     // What no other dispute keeps back is paid out: of this lease, and, after a fork, of the host's others.
@@ -149,7 +161,11 @@ fn check_credit(draft: &Draft<'_>, lease: &Lease, micros: Micros, borne_by: Cred
         return Ok(());
     }
     let of = draft.ledger().lease(lease.id).filter(|of| of.lender.is_some());
-    let of = of.ok_or_else(|| Refusal::conflict("nothing was charged for this lease yet, so nothing can be given back"))?;
+    let of = of.ok_or_else(|| nothing_to_give(draft, lease))?;
+    if borne_by == CreditBearer::Lender && of.payer == Book::Available(lease.terms().lender) {
+        return Err(Refusal::conflict("its client is its lender: what one gives the other changes nothing")
+            .advise("give nothing back, or let the operator bear it"));
+    }
     let left = Micros(i64::try_from(of.charged - of.credited).unwrap_or(i64::MAX));
     let there = match borne_by {
         CreditBearer::Operator => draft.balance(Book::Fees),
@@ -163,6 +179,14 @@ fn check_credit(draft: &Draft<'_>, lease: &Lease, micros: Micros, borne_by: Cred
             .advise(format!("give back less, or let the {other} bear it")));
     }
     Ok(())
+}
+
+fn nothing_to_give(draft: &Draft<'_>, lease: &Lease) -> Refusal {
+    if lease.terms().granted_at < draft.settings().ledger_since {
+        return Refusal::conflict("this lease is from before the ledger, and its bill is not in the books")
+            .advise("give back nothing here, and settle it outside");
+    }
+    Refusal::conflict("nothing was charged for this lease yet, so nothing can be given back")
 }
 
 fn check_words(words: &str, field: &str) -> Result<(), Refusal> {

@@ -6,8 +6,8 @@ use crate::engine::change::Change;
 use crate::engine::command::Refusal;
 use crate::engine::draft::Draft;
 use crate::engine::rows::{ChargeRow, CreditRow, Lease};
-use sublet_model::ledger::{Bill, Book, Cause, fee};
 use sublet_model::lease::EndReason;
+use sublet_model::ledger::{Bill, Book, Cause, fee};
 use sublet_model::statement::CreditBearer;
 use sublet_model::units::Micros;
 
@@ -37,36 +37,39 @@ pub(crate) fn settle(draft: &mut Draft<'_>, lease: &Lease, charge: &ChargeRow) -
     };
     let promised = promised.map_or(Micros::ZERO, |row| row.offer.conditions.eviction_credit).min(earned);
     let note = "taken back at once: what the offer promised".to_string();
-    credit(draft, lease, promised, CreditBearer::Lender, note)
+    credit(draft, lease, promised, CreditBearer::Lender, note).map(drop)
 }
 
-/// Gives back a part of a charge that was posted, with a credit note. What is withheld goes first.
+/// Gives back a part of a charge that was posted, with a credit note; answers how much that was. Where
+/// anything of it is withheld, it is taken from there.
 pub(in crate::engine) fn credit(
     draft: &mut Draft<'_>,
     lease: &Lease,
     micros: Micros,
     borne_by: CreditBearer,
     note: String,
-) -> Result<(), Refusal> {
+) -> Result<Micros, Refusal> {
     let (terms, payer) = (lease.terms(), draft.ledger().lease(lease.id).map(|of| of.payer));
-    let Some(payer) = payer.filter(|_| micros > Micros::ZERO) else { return Ok(()) };
+    let Some(payer) = payer.filter(|_| micros > Micros::ZERO) else { return Ok(Micros::ZERO) };
     let (withheld, lender) = (Book::Withheld(lease.id), Book::Available(terms.lender));
-    if payer == lender {
+    if payer == lender && borne_by == CreditBearer::Lender {
         // To pay oneself changes nothing.
-        return Ok(());
+        return Ok(Micros::ZERO);
     }
+    let kept = draft.balance(withheld);
     let from = match borne_by {
         CreditBearer::Operator => Book::Fees,
-        CreditBearer::Lender if draft.balance(withheld) >= micros => withheld,
+        CreditBearer::Lender if kept == Micros::ZERO => lender,
         CreditBearer::Lender => {
-            pay_out(draft, lease)?;
-            lender
+            // What is kept back stays so: perhaps for another dispute, which has yet to be resolved.
+            transfer(draft, Cause::Withhold { lease: lease.id }, lender, withheld, micros - kept)?;
+            withheld
         }
     };
     let number = draft.ledger().lease(lease.id).map_or(1, |of| of.credits + 1);
     transfer(draft, Cause::Credit { lease: lease.id, number }, from, payer, micros)?;
     draft.put(Change::Credit(CreditRow { lease: lease.id, number, at: draft.now, micros, borne_by, note }));
-    Ok(())
+    Ok(micros)
 }
 
 /// Gives the lender what was withheld of a lease.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sublet_model::ids::{AccountId, DisputeId, LeaseId};
 use sublet_model::statement::CreditBearer;
 use sublet_model::units::{Micros, Seconds, Timestamp};
+use sublet_wire::api::PurseChange;
 
 /// How an account pays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,13 @@ impl Purse {
     /// Pays afterwards, without a limit: as before there was a ledger.
     pub fn on_account() -> Self {
         Self { on_account: true, month_limit: None }
+    }
+}
+
+/// The change that makes any other purse this one.
+impl From<Purse> for PurseChange {
+    fn from(Purse { on_account, month_limit }: Purse) -> Self {
+        Self { on_account: Some(on_account), month_limit, no_month_limit: month_limit.is_none() }
     }
 }
 

@@ -45,8 +45,10 @@ pub(super) struct Index {
     pub funding: BTreeSet<(Timestamp, LeaseId)>,
     /// What was charged to an account in a month.
     pub spent: HashMap<(AccountId, i32), i128>,
-    /// What the clients of leases were told, and how far each was paid then.
-    pub told: BTreeSet<(LeaseId, AlertKind, Seconds)>,
+    /// What the clients of leases were told, and how far each was paid then: the number of the alert.
+    pub told: BTreeMap<(LeaseId, AlertKind, Seconds), u64>,
+    /// Alerts by whom they tell.
+    pub account_alerts: BTreeSet<(AccountId, u64)>,
     pub open_disputes: BTreeSet<DisputeId>,
     /// Partitions whose owner wants them back.
     pub taken_back: BTreeSet<PartitionId>,
@@ -213,10 +215,12 @@ impl Index {
     }
 
     pub fn add_alert(&mut self, row: &AlertRow) {
-        self.told.extend(row.lease.map(|lease| (lease, row.kind, row.paid)));
+        self.told.extend(row.lease.map(|lease| ((lease, row.kind, row.paid), row.seq)));
+        self.account_alerts.insert((row.account, row.seq));
     }
 
     pub fn remove_alert(&mut self, row: &AlertRow) {
+        self.account_alerts.remove(&(row.account, row.seq));
         if let Some(lease) = row.lease {
             self.told.remove(&(lease, row.kind, row.paid));
         }

@@ -148,8 +148,25 @@ impl State {
 
     /// How much more an account can set aside now, for whatever lease.
     pub fn purse(&self, account: AccountId, now: Timestamp) -> Micros {
+        let on_account = self.account(account).is_some_and(|row| row.purse.on_account);
+        self.purse_from(if on_account { Book::Outside } else { Book::Available(account) }, account, now)
+    }
+
+    /// How much more can be set aside for a lease: it is paid from one book all its life, however its
+    /// account pays by now.
+    pub fn purse_for(&self, lease: &Lease, now: Timestamp) -> Micros {
+        let payer = self.ledger().lease(lease.id).map(|of| of.payer);
+        payer.map_or_else(|| self.purse(lease.account, now), |payer| self.purse_from(payer, lease.account, now))
+    }
+
+    fn purse_from(&self, payer: Book, account: AccountId, now: Timestamp) -> Micros {
         let Some(purse) = self.account(account).map(|row| row.purse) else { return Micros::ZERO };
-        let has = if purse.on_account { Micros(i64::MAX / 4) } else { self.balance(Book::Available(account)) };
+        let has = match payer {
+            Book::Outside if purse.on_account => Micros(i64::MAX / 4),
+            // What was begun afterwards can't go on so, once its account doesn't.
+            Book::Outside => Micros::ZERO,
+            book => self.balance(book),
+        };
         let within = |limit: Micros| limit - self.spent(account, now) - self.set_aside(account);
         purse.month_limit.map_or(has, |limit| has.min(within(limit))).max(Micros::ZERO)
     }
@@ -195,14 +212,27 @@ impl State {
         self.tables.alerts.values()
     }
 
+    /// What an account was told, newest first.
+    pub fn alerts_of(&self, account: AccountId) -> impl Iterator<Item = &AlertRow> {
+        let own = self.index.account_alerts.range((account, 0)..=(account, u64::MAX)).rev();
+        own.filter_map(|(_, seq)| self.tables.alerts.get(seq))
+    }
+
+    /// What was told about a lease.
+    pub fn alerts_about(&self, lease: LeaseId) -> impl Iterator<Item = &AlertRow> {
+        let kinds = [AlertKind::FundsLow, AlertKind::OutOfFunds].into_iter();
+        let of = move |kind| (lease, kind, Seconds(i64::MIN))..=(lease, kind, Seconds(i64::MAX));
+        kinds.flat_map(move |kind| self.index.told.range(of(kind))).filter_map(|(_, seq)| self.tables.alerts.get(seq))
+    }
+
     /// Number of the next alert.
     pub fn next_alert(&self) -> u64 {
         self.tables.alerts.last_key_value().map_or(1, |(seq, _)| seq + 1)
     }
 
-    /// Whether the client of a lease was told this while it was paid so far.
-    pub fn was_told(&self, lease: LeaseId, kind: AlertKind, paid: Seconds) -> bool {
-        self.index.told.contains(&(lease, kind, paid))
+    /// What the client of a lease was told of this kind while it was paid so far.
+    pub fn told(&self, lease: LeaseId, kind: AlertKind, paid: Seconds) -> Option<&AlertRow> {
+        self.tables.alerts.get(self.index.told.get(&(lease, kind, paid))?)
     }
 
     /// Leases for which more may have to be held by `now`.

@@ -76,6 +76,10 @@ impl Engine {
             }
             Err(refusal) => {
                 draft.abandon();
+                if matches!(command, Command::Tick) {
+                    // Nobody waits for its answer, and nothing that is due happened.
+                    tracing::error!(%refusal, "a tick was refused: nothing expires, nothing is settled");
+                }
                 self.audit_refusal(decided, command, &refusal, now);
                 Err(refusal)
             }
@@ -171,7 +175,7 @@ fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<Reply, Refusal> {
         C::OpenDispute { .. } | C::ResolveDispute { .. } => money::disputes::decide(draft, command)?,
         C::Alter { actor, partition, resources } => alter::decide(draft, actor, *partition, *resources)?,
         C::Tick => {
-            tasks::run(draft)?;
+            tasks::run(draft);
             Outcome::Done
         }
         // It concerns no row: who stands where is in memory only.

@@ -54,7 +54,7 @@ impl Intake<'_, '_> {
                 self.flag("receipt.refused", lease.id, warning);
             }
             Ok(Judged::Next) => self.store(&receipt, signed, digest),
-            Err(error) => self.refuse_receipt(&receipt, &error),
+            Err(error) => self.refuse_receipt(&receipt, digest, &error),
         }
         Some(lease.id)
     }
@@ -69,12 +69,12 @@ impl Intake<'_, '_> {
         });
     }
 
-    fn refuse_receipt(&mut self, receipt: &Receipt, error: &ReceiptError) {
+    fn refuse_receipt(&mut self, receipt: &Receipt, digest: Sha256Digest, error: &ReceiptError) {
         let (host, lease) = (self.host, receipt.lease);
         let warning = format!("receipt {} of lease {lease}: {error}", receipt.seq);
         if matches!(error, ReceiptError::Fork) {
             // Two receipts for one place: somebody rewrites the past. Nothing new until it is explained.
-            disputes::open_for_fork(self.draft, lease, &warning);
+            disputes::open_for_fork(self.draft, lease, digest, &warning);
             self.flag("receipt.fork", lease, warning);
             if self.draft.host(host).is_some_and(|h| !h.suspended) {
                 self.draft.put(Change::HostSuspended { host, suspended: true });

@@ -27,7 +27,7 @@ fn deposit(world: &mut World, micros: i64, reference: &str) -> Result<Outcome, R
 fn funded(micros: i64) -> (World, Agent) {
     let (mut world, agent) = World::lending();
     let purse = Purse::default();
-    world.call(Command::SetPurse { actor: operator(), account: id(CLIENT), purse }).unwrap();
+    world.call(Command::SetPurse { actor: operator(), account: id(CLIENT), change: purse.into() }).unwrap();
     if micros > 0 {
         deposit(&mut world, micros, "first").unwrap();
     }
@@ -211,7 +211,7 @@ fn a_month_has_a_limit_and_a_lease_a_most() {
     let (mut world, mut agent) = World::lending();
     let limit = |micros| Purse { on_account: true, month_limit: Some(Micros(micros)) };
     let set = |world: &mut World, micros| {
-        world.call(Command::SetPurse { actor: operator(), account: id(CLIENT), purse: limit(micros) }).unwrap();
+        world.call(Command::SetPurse { actor: operator(), account: id(CLIENT), change: limit(micros).into() }).unwrap();
     };
     set(&mut world, price(900) - 1);
     let refusal = world.rent(1000).unwrap_err();
@@ -227,7 +227,7 @@ fn a_month_has_a_limit_and_a_lease_a_most() {
     assert_eq!(world.engine.state().purse(id(CLIENT), world.now), Micros(rest));
     world.pass(40 * 86_400);
     assert_eq!(world.engine.state().purse(id(CLIENT), world.now), Micros(price(1200)), "another month");
-    world.call(Command::SetPurse { actor: operator(), account: id(CLIENT), purse: Purse::on_account() }).unwrap();
+    world.call(Command::SetPurse { actor: operator(), account: id(CLIENT), change: Purse::on_account().into() }).unwrap();
     agent.says.wall_clock = world.now;
     world.sync(&mut agent);
     let mut most = asking(client(), &[id(800)], 1000);

@@ -268,7 +268,7 @@ fn who_and_what_was_made_after_the_backup_is_there_again_as_far_as_a_charge_need
     let (account, member) = (world.fresh(), world.fresh());
     world.call(Command::CreateAccount { actor: operator(), id: account, name: "newcomer".into() }).unwrap();
     let purse = crate::engine::rows::Purse::on_account();
-    world.call(Command::SetPurse { actor: operator(), account, purse }).unwrap();
+    world.call(Command::SetPurse { actor: operator(), account, change: purse.into() }).unwrap();
     let roles = vec![sublet_model::account::Role::Client];
     world.call(Command::CreateMember { actor: operator(), id: member, account, name: "only".into(), roles }).unwrap();
     let reference = "transfer 7".to_string();

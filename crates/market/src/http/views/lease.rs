@@ -1,6 +1,6 @@
 //! A lease as its client sees it.
 
-use crate::engine::rows::{AlertKind, AlertRow, Lease};
+use crate::engine::rows::{AlertKind, Lease};
 use crate::engine::state::State;
 use sublet_model::billing::{Charge, settle};
 use sublet_model::units::Timestamp;
@@ -42,9 +42,8 @@ pub fn lease(state: &State, row: &Lease, now: Timestamp) -> LeaseView {
 
 /// What the client was told about how far the lease is paid now, while that matters.
 fn funds_warning(state: &State, row: &Lease) -> Option<String> {
-    let matters = row.state.is_wanted() && state.was_told(row.id, AlertKind::FundsLow, row.paid_seconds);
-    let told = |alert: &&AlertRow| alert.lease == Some(row.id) && alert.kind == AlertKind::FundsLow;
-    state.alerts().rev().find(|alert| matters && told(alert)).map(|alert| alert.words.clone())
+    let told = state.told(row.id, AlertKind::FundsLow, row.paid_seconds).filter(|_| row.state.is_wanted());
+    told.map(|alert| alert.words.clone())
 }
 
 fn explanation(row: &Lease) -> Option<String> {

@@ -34,7 +34,7 @@ impl Side {
 }
 
 /// The statement of an account; with `between`, of what was settled from the first moment to before
-/// the second.
+/// the second. None if it has more than `most` lines.
 pub fn statement(
     state: &State,
     account: AccountId,
@@ -42,7 +42,8 @@ pub fn statement(
     currency: &str,
     now: Timestamp,
     between: Option<(Timestamp, Timestamp)>,
-) -> Statement {
+    most: usize,
+) -> Option<Statement> {
     let leases: Box<dyn Iterator<Item = &Arc<Lease>>> = match side {
         Side::Client => Box::new(state.leases_of(account).rev()),
         Side::Lender => Box::new(state.leases_lent_by(account).rev()),
@@ -52,9 +53,14 @@ pub fn statement(
         let Some((from, until)) = between else { return true };
         state.charge(lease.id).is_some_and(|charge| (from..until).contains(&charge.settled_at))
     };
-    let lines: Vec<StatementLine> = leases.filter(is_meant).map(|lease| line(state, lease, now)).collect();
+    // The lines themselves are made of those only that are shown: no more are looked at than tell that.
+    let meant: Vec<&Arc<Lease>> = leases.filter(is_meant).take(most + 1).collect();
+    if meant.len() > most {
+        return None;
+    }
+    let lines: Vec<StatementLine> = meant.into_iter().map(|lease| line(state, lease, now)).collect();
     let total = lines.iter().filter(|line| line.settled).map(|line| amount(line, side)).sum();
-    Statement { account, side: side.word().into(), currency: currency.into(), lines, total }
+    Some(Statement { account, side: side.word().into(), currency: currency.into(), lines, total })
 }
 
 /// What a settled line comes to for a side.
@@ -104,6 +110,19 @@ fn arithmetic(charge: &Charge) -> String {
 mod tests {
     use super::*;
     use sublet_model::units::{Micros, MicrosPerHour, Seconds};
+
+    #[test]
+    fn no_more_lines_than_are_shown() {
+        let (mut world, mut agent) = crate::engine::tests::world::World::lending();
+        let lease = world.running(&mut agent);
+        let (state, now) = (world.engine.state(), world.now);
+        for (side, account) in
+            [(Side::Client, lease.account), (Side::Lender, lease.terms().lender), (Side::Operator, lease.account)]
+        {
+            let shown = |most| statement(state, account, side, "EUR", now, None, most);
+            assert_eq!((shown(1).map(|s| s.lines.len()), shown(0).is_none()), (Some(1), true));
+        }
+    }
 
     #[test]
     fn the_sum_is_told_in_words() {
