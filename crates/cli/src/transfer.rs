@@ -11,7 +11,8 @@
 //! ```
 //!
 //! In the partition it takes `find`, `sha256sum`, `tar`, `tail` and a shell, which every system has.
-//! What a partition says of names is not believed: nothing is written outside the folder that is meant.
+//! What a partition says of names is not believed: nothing is written here but the path that was asked
+//! for and what is below it, and no link here is followed on the way there.
 
 mod list;
 mod local;
@@ -22,14 +23,42 @@ use crate::output::say;
 use crate::progress::Progress;
 use crate::ssh::{ClientKey, Pass};
 use anyhow::{Context, bail, ensure};
+use list::List;
 pub use list::is_plain;
 use plan::{Part, plan};
 use remote::Remote;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 /// How often a transfer whose way broke is gone on with.
 const TRIES: u32 = 5;
+
+/// Before it is asked again; doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What was to be copied out is not there.
+#[derive(Debug)]
+pub struct Missing {
+    path: String,
+    folder: String,
+}
+
+impl Missing {
+    /// A path below a folder there.
+    pub fn new(path: &str, folder: &str) -> Self {
+        Self { path: path.into(), folder: folder.into() }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no {} in {} in the partition", self.path, self.folder)
+    }
+}
+
+impl std::error::Error for Missing {}
 
 /// A partition and the way there.
 pub struct Transfer<'a> {
@@ -55,14 +84,14 @@ impl<'a> Transfer<'a> {
         let remote = Remote { pass: self.pass, key: self.key, folder: to };
         let progress = Progress::start(format!("{}: looking at what is there", from.display()));
         for _ in 0..TRIES {
-            let there = remote.list(".").await?;
+            let there = look(&remote, ".").await?;
             let parts = plan(&here, &there, |part| local::has_prefix(&root, part))?;
             if parts.is_empty() && here.folders.is_subset(&there.folders) {
                 return Ok(());
             }
             let total = parts.iter().map(|part| part.bytes - part.from).sum();
             let shown = progress.counted(from.display().to_string(), total);
-            remote.make(&here.folders).await?;
+            again(FIRST_PAUSE, || remote.make(&here.folders)).await?;
             // Broken off or not: what is there now is looked at again.
             if let Err(error) = remote.put(&root, &parts, shown).await {
                 tracing::info!(%error, "the transfer broke off; it is gone on with");
@@ -77,12 +106,13 @@ impl<'a> Transfer<'a> {
         let remote = Remote { pass: self.pass, key: self.key, folder: base };
         let progress = Progress::start(format!("{from}: looking at what is there"));
         for left in (0..TRIES).rev() {
-            let there = remote.list(from).await?;
+            let there = look(&remote, from).await?;
+            there.check_within(from)?;
             if there.files.is_empty() && there.folders.is_empty() {
-                bail!("there is no {from} in {base} in the partition");
+                return Err(Missing::new(from, base).into());
             }
             let root = to.to_owned();
-            local::make(&root, &there.folders)?;
+            local::make(&root, &there)?;
             let (there, here) = blocking(&root, move |root| {
                 let here = local::digests_of(root, &there)?;
                 Ok((there, here))
@@ -106,10 +136,47 @@ impl<'a> Transfer<'a> {
     }
 }
 
+/// What is at a path there; asked again where the way breaks.
+async fn look(remote: &Remote<'_>, path: &str) -> anyhow::Result<List> {
+    ensure!(path == "." || is_plain(path), "{path:?} is no path below {}", remote.folder);
+    list::parse(&again(FIRST_PAUSE, || remote.list(path)).await?)
+}
+
+/// Does what may be repeated until it is done, some times at most.
+async fn again<T>(mut pause: Duration, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for _ in 1..TRIES {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => tracing::info!(%error, "the way to the partition broke; it is tried again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    attempt().await
+}
+
 async fn blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce(&Path) -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let path = path.to_owned();
     tokio::task::spawn_blocking(move || work(&path)).await.context("a thread ended early")?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_way_that_breaks_is_tried_again_and_not_for_ever() {
+        for (fails, expected) in [(0, Some(1)), (4, Some(5)), (5, None)] {
+            let mut tries = 0;
+            let attempt = async || {
+                tries += 1;
+                if tries > fails { Ok(tries) } else { bail!("the way broke") }
+            };
+            assert_eq!(again(Duration::ZERO, attempt).await.ok(), expected);
+            assert!(tries <= TRIES);
+        }
+    }
 }

@@ -29,6 +29,18 @@ impl List {
     pub fn has_room(&self) -> bool {
         self.files.len() + self.folders.len() < MOST_ENTRIES
     }
+
+    /// Whether all of it is the path that was asked for, or below it; `.` is everything.
+    pub fn check_within(&self, asked: &str) -> anyhow::Result<()> {
+        let is_within = |path: &&String| {
+            let rest = path.strip_prefix(asked);
+            asked == "." || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match self.files.keys().chain(&self.folders).find(|path| !is_within(path)) {
+            None => Ok(()),
+            Some(path) => anyhow::bail!("{asked} was asked for, and the partition sends {path}: it is not taken"),
+        }
+    }
 }
 
 /// A path that can stand below any folder, at either end: plain components, no control characters.
@@ -84,5 +96,20 @@ mod tests {
             assert!(parse(evil).is_err(), "{evil:?}");
         }
         assert!(parse(&format!("{digest}  ./not-listed")).is_err());
+    }
+
+    #[test]
+    fn nothing_beside_what_was_asked_for_is_taken() {
+        let digest = Sha256Digest::of(b"x");
+        let said = |file: &str| parse(&format!("d ./results\nf 1 ./{file}\n{digest}  ./{file}\n")).unwrap();
+        for fine in ["results/a", "results/deep/b"] {
+            said(fine).check_within("results").unwrap();
+        }
+        for evil in [".ssh/authorized_keys", "results-2/a", "result", "Results/a", "other"] {
+            assert!(said(evil).check_within("results").is_err(), "{evil}");
+            said(evil).check_within(".").unwrap();
+        }
+        assert!(parse("d ./other").unwrap().check_within("results/deep").is_err());
+        assert!(parse("d ./results").unwrap().check_within("results/deep").is_err());
     }
 }

@@ -4,9 +4,9 @@ use super::list::{File, List, MOST_ENTRIES, is_plain};
 use super::plan::Part;
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use sublet_model::identity::Sha256Digest;
 
@@ -80,12 +80,31 @@ pub fn has_prefix(root: &Path, part: &Part) -> anyhow::Result<bool> {
     Ok(Some(digest_of(&root.join(&part.path), part.from)?.1) == part.there)
 }
 
-/// Makes folders below a root, which is made, too.
-pub fn make(root: &Path, folders: &BTreeSet<String>) -> anyhow::Result<()> {
-    for path in std::iter::once(root.to_owned()).chain(folders.iter().map(|folder| root.join(folder))) {
-        fs::create_dir_all(&path).with_context(|| format!("failed to make {}", path.display()))?;
+/// Makes the folders that a list needs below a root, which is made, too. A link in the way is not
+/// followed: what a partition sends would end up elsewhere.
+pub fn make(root: &Path, wanted: &List) -> anyhow::Result<()> {
+    fs::create_dir_all(root).with_context(|| format!("failed to make {}", root.display()))?;
+    let parents = wanted.files.keys().filter_map(|file| Some(file.rsplit_once('/')?.0));
+    let mut seen = HashSet::new();
+    for folder in wanted.folders.iter().map(String::as_str).chain(parents) {
+        for at in folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]) {
+            if seen.insert(&folder[..at]) {
+                make_one(&root.join(&folder[..at]))?;
+            }
+        }
     }
     Ok(())
+}
+
+fn make_one(path: &Path) -> anyhow::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(seen) if seen.is_dir() => Ok(()),
+        Ok(_) => bail!("{} is in the way: it is a link, or no folder", path.display()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir(path).with_context(|| format!("failed to make {}", path.display()))
+        }
+        Err(error) => Err(error).with_context(|| format!("failed to look at {}", path.display())),
+    }
 }
 
 /// What is here already of what a list names.
@@ -147,6 +166,8 @@ impl<'a> Taking<'a> {
     fn next(&mut self) -> anyhow::Result<bool> {
         let Some(part) = self.parts.next() else { return Ok(false) };
         let path = unfinished(self.root, &part.path);
+        let link = fs::symlink_metadata(&path).is_ok_and(|seen| !seen.is_file());
+        ensure!(!link, "{} is in the way: it is a link, or no file", path.display());
         let file = fs::File::options().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("failed to write {}", path.display()))?;
         file.set_len(part.from)?;
@@ -211,6 +232,32 @@ mod tests {
         taking.take(b"456789").unwrap();
         assert!(taking.is_done().unwrap());
         assert_eq!(fs::read_to_string(root.join("big")).unwrap(), "0123456789");
+    }
+
+    #[test]
+    fn folders_are_made_and_links_in_the_way_are_not_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (root, outside) = (temp.path().join("here"), temp.path().join("outside"));
+        fs::create_dir_all(&outside).unwrap();
+        let wanted = |path: &str| {
+            let file = File { bytes: 1, digest: Sha256Digest::of(b"x") };
+            List { files: [(path.to_owned(), file)].into(), ..List::default() }
+        };
+        make(&root, &wanted("a/b/file")).unwrap();
+        assert!(root.join("a/b").is_dir());
+        std::os::unix::fs::symlink(&outside, root.join("a/link")).unwrap();
+        for way in ["a/link/file", "a/link/deep/file"] {
+            assert!(make(&root, &wanted(way)).unwrap_err().to_string().contains("in the way"), "{way}");
+        }
+        let folder = List { folders: ["a/link".into()].into(), ..List::default() };
+        assert!(make(&root, &folder).is_err());
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+
+        fs::write(outside.join("file"), "mine").unwrap();
+        std::os::unix::fs::symlink(outside.join("file"), unfinished(&root, "begun")).unwrap();
+        let parts = [part("begun", "theirs", 0)];
+        assert!(Taking::new(&root, &parts).take(b"theirs").is_err());
+        assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "mine");
     }
 
     #[test]

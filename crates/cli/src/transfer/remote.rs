@@ -1,6 +1,5 @@
 //! The partition's end: shell lines over `ssh`.
 
-use super::list::{self, List};
 use super::local::Taking;
 use super::plan::Part;
 use crate::ssh::{ClientKey, Invocation, Pass, end_with_us, quoted};
@@ -28,9 +27,8 @@ pub struct Remote<'a> {
 }
 
 impl Remote<'_> {
-    /// What is at a path below the folder; empty if there is nothing.
-    pub async fn list(&self, path: &str) -> anyhow::Result<List> {
-        ensure!(path == "." || list::is_plain(path), "{path:?} is no path below {}", self.folder);
+    /// What is at a path below the folder, to be read by [`super::list::parse`]; empty if there is nothing.
+    pub async fn list(&self, path: &str) -> anyhow::Result<String> {
         // Sizes first, from `wc`, for not every `find` can print them.
         let line = format!(
             "cd {0} 2> /dev/null && [ -e {1} ] || exit 0; find {1} -type d -exec printf 'd %s\\n' {{}} +; \
@@ -50,7 +48,7 @@ impl Remote<'_> {
             },
         )
         .await?;
-        list::parse(&String::from_utf8(text).context("a name in the partition is no UTF-8")?)
+        String::from_utf8(text).context("a name in the partition is no UTF-8")
     }
 
     /// Makes the folder and others below it.
