@@ -111,7 +111,7 @@ impl Job {
             }
             Err(number) => {
                 let error = std::io::Error::from_raw_os_error(number);
-                let why = if number == libc::ENOENT { Refusal::NotFound } else { Refusal::Failed };
+                let why = crate::spawn::refusal_of(number);
                 let words = format!("cannot start it: {error}");
                 self.never_ran = true;
                 if let Some(stream) = self.stream.take() {
@@ -306,7 +306,8 @@ impl Job {
         if self.stream.take().is_none() {
             return;
         }
-        if keep || (self.keep || !self.pty) && self.ended.is_none() {
+        if keep || self.record.is_some() || (self.keep || !self.pty) && self.ended.is_none() {
+            // What is left in the pipe of a detached job belongs to whoever listens next.
             // A terminal stays as it is; a pipe's reader is told that nothing more comes.
             self.stdin.ending |= !self.pty;
             self.pump_input(None);
@@ -373,3 +374,6 @@ impl Stdin {
         count
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,10 @@ pub fn spawn(
         failure: failure_child.as_raw_fd(),
         cgroup: cgroup.map(AsRawFd::as_raw_fd),
     };
-    let pid = sys::start(&child).map_err(|error| refused(Refusal::Failed, format!("cannot fork: {error}")))?;
+    let scarce = |error: std::io::Error| {
+        refused(refusal_of(error.raw_os_error().unwrap_or(libc::EAGAIN)), format!("cannot fork: {error}"))
+    };
+    let pid = sys::start(&child).map_err(scarce)?;
     Ok(Started { pid, stdin: ends.stdin, outputs: ends.outputs, failure })
 }
 
@@ -200,5 +203,14 @@ pub fn refused(why: Refusal, words: String) -> Refused {
 }
 
 fn failed(what: &'static str) -> impl Fn(rustix::io::Errno) -> Refused {
-    move |error| refused(Refusal::Failed, format!("cannot {what}: {error}"))
+    move |error| refused(refusal_of(error.raw_os_error()), format!("cannot {what}: {error}"))
+}
+
+/// What kind of refusal an error number is: what is scarce for a moment is no reason to give a job up.
+pub fn refusal_of(number: i32) -> Refusal {
+    match number {
+        libc::ENOENT => Refusal::NotFound,
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ETXTBSY => Refusal::TooMany,
+        _ => Refusal::Failed,
+    }
 }

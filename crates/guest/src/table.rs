@@ -207,7 +207,7 @@ impl Table {
         if self.jobs.iter().filter(|job| job.record.is_some()).count() >= MAX_RECORDED_JOBS {
             return Err(refused(Refusal::TooMany, format!("{MAX_RECORDED_JOBS} detached jobs are here already")));
         }
-        if self.jobs.iter().any(|job| job.id == exec.job) {
+        if self.jobs.iter().any(|job| job.id == exec.job && !job.never_ran) {
             return Err(refused(Refusal::Protocol, format!("job {} is here already", exec.job)));
         }
         self.start(&Exec { pty: None, keep: true, ..exec }, true, stream)?;
@@ -220,7 +220,7 @@ impl Table {
 
     fn recorded(&mut self, id: &str) -> Result<&mut Job, Refused> {
         let words = || refused(Refusal::NotFound, format!("no detached job {id}"));
-        self.jobs.iter_mut().find(|job| job.id == id && job.record.is_some()).ok_or_else(words)
+        self.jobs.iter_mut().find(|job| job.id == id && job.record.is_some() && !job.never_ran).ok_or_else(words)
     }
 
     /// The host has all that it wants of an ended job.
