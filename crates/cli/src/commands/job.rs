@@ -20,10 +20,15 @@ use place::JobPlace;
 use show::Placed;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 use sublet_model::job::JobState;
 use sublet_model::units::Seconds;
 use sublet_wire::jobs::{JobRequest, JobView};
 pub use submit::below;
+
+/// How long a lease that was just granted may be unknown to its host, and how often that is asked.
+const DOOR: Duration = Duration::from_secs(15);
+const DOOR_PAUSE: Duration = Duration::from_millis(500);
 
 /// Run jobs that go on when you leave
 ///
@@ -132,9 +137,19 @@ impl Job {
     }
 }
 
-/// Has a lease end once nobody has used it for so long.
+/// Has a lease end once nobody has used it for so long. One that was just granted will do: its host may
+/// hear of it a moment after we do.
 pub async fn release_when_idle(market: &Market, lease: &str, span: Seconds) -> anyhow::Result<()> {
-    let kept = Desk::new(market, lease).keep(JobRequest::IdleRelease { seconds: Some(span) }).await;
+    let until = Instant::now() + DOOR;
+    let kept = loop {
+        let kept = Desk::new(market, lease).keep(JobRequest::IdleRelease { seconds: Some(span) }).await;
+        let denied = kept.as_ref().is_err_and(|error| format!("{error:#}").contains("Permission denied"));
+        let wanted = || async { market.lease(lease).await.is_ok_and(|lease| lease.state.is_wanted()) };
+        if !denied || Instant::now() > until || !wanted().await {
+            break kept;
+        }
+        tokio::time::sleep(DOOR_PAUSE).await;
+    };
     kept.with_context(|| format!("{lease} is rented, but its host was not told to end it when it is idle"))
 }
 

@@ -12,7 +12,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::say;
 use crate::progress::Progress;
 use crate::ssh::{self, ClientKey, Ended, Invocation, Pass};
-use crate::transfer::Transfer;
+use crate::transfer::{Missing, Transfer};
 use crate::values;
 use clap::Args;
 use std::io::IsTerminal;
@@ -117,59 +117,75 @@ impl Run {
         let ended = async {
             self.bring_in(market, &rented, &progress).await?;
             let ended = self.at_the_door(market, &rented, &progress).await?;
-            self.bring_out(&rented, &ended).await?;
-            anyhow::Ok(ended)
+            let brought = self.bring_out(&rented, &ended).await;
+            anyhow::Ok((ended, brought))
         };
         let ended = ended.await;
         progress.clear();
-        let lease = rented.lease;
-        let ended = match ended {
+        let lease = &rented.lease;
+        let (ended, brought) = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                leave(market, &lease).await;
+                leave(market, lease).await;
                 return Err(error);
             }
         };
+        if let Some((path, error)) = brought.kept {
+            // What it made is still there, and only there.
+            return left_there(&lease.name, &ended, &path, error);
+        }
         let seen = match ended {
-            Ended::Stopped(_) => leave(market, &lease).await,
+            Ended::Stopped(_) => leave(market, lease).await,
             // The host sees a partition's end first; the market knows the reason a moment later.
             Ended::Broken(_) | Ended::Exited(255) => {
                 let seen = leasing::reason_within(market, lease.id, REASON).await;
                 if seen.as_ref().is_none_or(|lease| lease.state.is_wanted()) {
-                    leave(market, &lease).await;
+                    leave(market, lease).await;
                 }
                 seen
             }
-            Ended::Exited(_) if self.has_files() => leave(market, &lease).await.and(None),
+            Ended::Exited(_) if self.has_files() => leave(market, lease).await.and(None),
             Ended::Exited(_) => None,
         };
         if verbose || std::io::stderr().is_terminal() {
-            say_bill(market, lease, started).await;
+            say_bill(market, rented.lease, started).await;
         }
-        conclude(ended, seen)
+        match brought.missing {
+            Some(error) => without_results(&ended, error),
+            None => conclude(ended, seen),
+        }
     }
 
     async fn bring_in(&self, market: &Market, rented: &Rented, progress: &Progress) -> anyhow::Result<()> {
         if !self.has_files() {
             return Ok(());
         }
+        let idle = self.release_after_disconnect.unwrap_or(AFTERLIFE);
+        let id = rented.lease.id.to_string();
+        // Before the wait: else a client that is killed meanwhile leaves a lease that runs its whole term.
+        let told = job::release_when_idle(market, &id, idle).await;
         leasing::until_ready(market, rented.lease.clone(), progress, Patience::new(None)).await?;
         progress.clear();
-        let idle = self.release_after_disconnect.unwrap_or(AFTERLIFE);
-        job::release_when_idle(market, &rented.lease.id.to_string(), idle).await?;
+        if let Err(error) = told {
+            tracing::info!(%error, "the host is told again when the lease is to end");
+            job::release_when_idle(market, &id, idle).await?;
+        }
         for from in &self.from {
             Transfer::new(&rented.pass, &rented.key).copy_in(from, FOLDER).await?;
         }
         Ok(())
     }
 
-    async fn bring_out(&self, rented: &Rented, ended: &Ended) -> anyhow::Result<()> {
+    /// Brings here what is there; one path that can't be brought does not hold up the others.
+    async fn bring_out(&self, rented: &Rented, ended: &Ended) -> Brought {
+        let mut brought = Brought::default();
         if let Ended::Exited(_) = ended {
             for path in &self.out {
-                Transfer::new(&rented.pass, &rented.key).copy_out(FOLDER, path, Path::new(".")).await?;
+                let copied = Transfer::new(&rented.pass, &rented.key).copy_out(FOLDER, path, Path::new(".")).await;
+                brought.note(path, copied);
             }
         }
-        Ok(())
+        brought
     }
 
     /// Calls `ssh`, again while the host does not know the lease yet.
@@ -226,6 +242,51 @@ impl Run {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
+    }
+}
+
+/// What became of the paths that were to be brought here.
+#[derive(Debug, Default)]
+struct Brought {
+    /// The first that is there and could not be brought.
+    kept: Option<(String, anyhow::Error)>,
+    /// The first that the command did not make.
+    missing: Option<anyhow::Error>,
+}
+
+impl Brought {
+    fn note(&mut self, path: &str, copied: anyhow::Result<()>) {
+        match copied {
+            Ok(()) => {}
+            Err(error) if error.is::<Missing>() => drop(self.missing.get_or_insert(error)),
+            Err(error) => drop(self.kept.get_or_insert((path.to_owned(), error))),
+        }
+    }
+}
+
+/// The end of a command whose results are in the partition still. Its own status if that was bad: what
+/// is not here is no success.
+fn left_there(name: &str, ended: &Ended, path: &str, error: anyhow::Error) -> anyhow::Result<ExitCode> {
+    let what = format!("the command ended, but {path} could not be brought here, so {name} was not released");
+    let advice = format!("`sublet release {name} --save {FOLDER}/{path}`, soon: unused, it ends by itself");
+    match ended {
+        Ended::Exited(code @ 1..) => {
+            say(format!("{what}: {error:#}; {advice}"));
+            Ok(ExitCode::from(*code))
+        }
+        _ => Err(error.context(Failure::new(Exit::Failed, what).advise(advice))),
+    }
+}
+
+/// The end of a command that did not make what was to be brought here: what failed is believed to have
+/// made nothing.
+fn without_results(ended: &Ended, error: anyhow::Error) -> anyhow::Result<ExitCode> {
+    match ended {
+        Ended::Exited(code @ 1..) => {
+            say(format!("{error:#}"));
+            Ok(ExitCode::from(*code))
+        }
+        _ => Err(error),
     }
 }
 
@@ -317,13 +378,36 @@ async fn say_bill(market: &Market, lease: LeaseView, started: Instant) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commands_own_status_outlives_results_that_did_not_come() {
+        let mut brought = Brought::default();
+        brought.note("fine", Ok(()));
+        assert!(brought.kept.is_none() && brought.missing.is_none());
+        brought.note("none", Err(Missing::new("none", FOLDER).into()));
+        brought.note("big", Err(anyhow::anyhow!("the way broke")));
+        brought.note("late", Err(anyhow::anyhow!("the way broke")));
+        let (path, error) = brought.kept.unwrap();
+        assert_eq!(path, "big", "the first, though another one was never made");
+
+        let code = |ended: anyhow::Result<ExitCode>| ended.map(|code| format!("{code:?}")).ok();
+        let three = Some(format!("{:?}", ExitCode::from(3)));
+        assert_eq!(code(left_there("box", &Ended::Exited(3), "big", anyhow::anyhow!("the way broke"))), three);
+        assert_eq!(code(without_results(&Ended::Exited(3), Missing::new("none", FOLDER).into())), three);
+        // What is not here is no success.
+        assert!(without_results(&Ended::Exited(0), brought.missing.unwrap()).is_err());
+        let error = left_there("box", &Ended::Exited(0), &path, error).unwrap_err();
+        assert!(format!("{error:#}").contains("box was not released: the way broke"), "{error:#}");
+    }
+
     #[test]
     fn only_a_refusal_at_the_door_is_tried_again() {
         for said in ["x@h: Permission denied (publickey).", "ssh: connect to host h port 1: Connection refused"] {
-            assert!(super::never_began(said), "{said}");
+            assert!(never_began(said), "{said}");
         }
         for said in ["Timeout, server h not responding.", "client_loop: send disconnect: Broken pipe", ""] {
-            assert!(!super::never_began(said), "{said}");
+            assert!(!never_began(said), "{said}");
         }
     }
 }
