@@ -3,7 +3,7 @@
 //! ```text
 //!           said to the guest          the guest runs it         cancel, time over
 //! (submit) -> Waiting ------> Starting -----------------> Running ----------------> Stopping(why)
-//!              ^  |               |                        |    |                        |
+//!              ^  | <-- not now --|                        |    |                        |
 //!              |  | cancel        | cannot be started      |    | the guest lost it      | it ended,
 //!              |  v               v                        |    v                        | or is lost
 //!              | Ended(cancelled) Ended(failed)            |  Ended(lost)                v
@@ -15,8 +15,10 @@
 //! ```
 //!
 //! - **Waiting**: the guest was told nothing of this try; a restart of the agent tells it then.
-//! - **Starting**: it may have been told. A guest that does not know the try never got it: it is told
-//!   again. A guest that does is listened to. So a try is started at most once.
+//! - **Starting**: it may have been told. A guest that does not know the try is told again. A guest that
+//!   does is listened to. So a try is started at most once, for as long as the program in the partition
+//!   lives: one that is killed between starting a try and saying so forgets it, and then it is started
+//!   again. One that has no room for it just now gets the same try a little later.
 //! - **Running**: a guest that does not know it any more has lost it, and nothing is started twice.
 //! - **Stopping**: signalled; what it says until it is gone is still kept.
 //! - **Ended**: for good. Its output stays until the lease ends or newer jobs need the place.
@@ -93,6 +95,8 @@ pub enum JobEvent {
     Signalled(u8),
     /// The guest can't start it.
     Refused,
+    /// The guest can't start it now: it has too much to do.
+    Busy,
     /// The guest does not know it.
     Unknown,
     /// Its client wants it ended.
@@ -119,6 +123,8 @@ impl JobState {
             (Self::Running, Event::Unknown) => ended(Outcome::Lost),
             (Self::Running, Event::Told) => self,
             (Self::Starting | Self::Running, Event::Refused) => ended(Outcome::Failed),
+            (Self::Starting, Event::Busy) => Self::Waiting,
+            (Self::Running, Event::Busy) => self,
             (Self::Starting | Self::Running, Event::Exited(0)) => ended(Outcome::Exited { code: 0 }),
             (Self::Starting | Self::Running, Event::Exited(code)) => bad(Outcome::Exited { code }),
             (Self::Starting | Self::Running, Event::Signalled(signal)) => bad(Outcome::Signalled { signal }),
@@ -129,11 +135,11 @@ impl JobState {
             (Self::Stopping { .. }, Event::Exited(0)) => ended(Outcome::Exited { code: 0 }),
             (
                 Self::Stopping { why: StopCause::Cancelled },
-                Event::Exited(_) | Event::Signalled(_) | Event::Unknown | Event::Refused,
+                Event::Exited(_) | Event::Signalled(_) | Event::Unknown | Event::Refused | Event::Busy,
             ) => ended(Outcome::Cancelled),
             (
                 Self::Stopping { why: StopCause::TimedOut },
-                Event::Exited(_) | Event::Signalled(_) | Event::Unknown | Event::Refused,
+                Event::Exited(_) | Event::Signalled(_) | Event::Unknown | Event::Refused | Event::Busy,
             ) => bad(Outcome::TimedOut),
             (Self::Stopping { .. }, Event::Cancel) => Self::Stopping { why: StopCause::Cancelled },
             (Self::Stopping { .. }, Event::Told | Event::Began | Event::TimeOver) => self,
@@ -188,13 +194,14 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    const EVENTS: [JobEvent; 9] = [
+    const EVENTS: [JobEvent; 10] = [
         JobEvent::Told,
         JobEvent::Began,
         JobEvent::Exited(0),
         JobEvent::Exited(7),
         JobEvent::Signalled(9),
         JobEvent::Refused,
+        JobEvent::Busy,
         JobEvent::Unknown,
         JobEvent::Cancel,
         JobEvent::TimeOver,
@@ -217,28 +224,28 @@ mod tests {
         for (state, without, with) in [
             (
                 JobState::Waiting,
-                "starting waiting waiting waiting waiting waiting waiting cancelled waiting",
-                "starting waiting waiting waiting waiting waiting waiting cancelled waiting",
+                "starting waiting waiting waiting waiting waiting waiting waiting cancelled waiting",
+                "starting waiting waiting waiting waiting waiting waiting waiting cancelled waiting",
             ),
             (
                 JobState::Starting,
-                "starting running exited exited killed failed starting stopping timing",
-                "starting running exited waiting waiting failed starting stopping timing",
+                "starting running exited exited killed failed waiting starting stopping timing",
+                "starting running exited waiting waiting failed waiting starting stopping timing",
             ),
             (
                 JobState::Running,
-                "running running exited exited killed failed lost stopping timing",
-                "running running exited waiting waiting failed lost stopping timing",
+                "running running exited exited killed failed running lost stopping timing",
+                "running running exited waiting waiting failed running lost stopping timing",
             ),
             (
                 JobState::Stopping { why: StopCause::Cancelled },
-                "stopping stopping exited cancelled cancelled cancelled cancelled stopping stopping",
-                "stopping stopping exited cancelled cancelled cancelled cancelled stopping stopping",
+                "stopping stopping exited cancelled cancelled cancelled cancelled cancelled stopping stopping",
+                "stopping stopping exited cancelled cancelled cancelled cancelled cancelled stopping stopping",
             ),
             (
                 JobState::Stopping { why: StopCause::TimedOut },
-                "timing timing exited timed out timed out timed out timed out stopping timing",
-                "timing timing exited waiting waiting waiting waiting stopping timing",
+                "timing timing exited timed out timed out timed out timed out timed out stopping timing",
+                "timing timing exited waiting waiting waiting waiting waiting stopping timing",
             ),
         ] {
             assert_eq!((row(state, false).as_str(), row(state, true).as_str()), (without, with), "{state:?}");
@@ -253,7 +260,9 @@ mod tests {
                     let next = state.after(event, again);
                     assert!(!state.is_over() || next == state);
                     let repeats = next == JobState::Waiting && state != JobState::Waiting;
-                    assert!(!repeats || again, "{state:?} {event:?}");
+                    // Not now is no try.
+                    let not_begun = state == JobState::Starting && event == JobEvent::Busy;
+                    assert!(!repeats || again || not_begun, "{state:?} {event:?}");
                 }
             }
         }

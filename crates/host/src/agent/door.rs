@@ -118,7 +118,7 @@ async fn record<V: Vmm>(shared: Arc<Shared<V>>, mut heard: mpsc::Receiver<(Lease
             SessionEvent::Authenticated => shared.client_came(partition, key.generation).await,
             SessionEvent::Opened { job, .. } => shared.job_started(partition, key.generation, job).await,
             SessionEvent::Exited { .. } => shared.first_job_ended(partition, key.generation).await,
-            SessionEvent::Closed { .. } => shared.client_left(partition),
+            SessionEvent::Closed { .. } => shared.client_left(partition, key.generation),
             // Not let through: that the connection closes is what counts.
             SessionEvent::Left { .. } => {}
         }

@@ -5,16 +5,17 @@ use super::guest::Kept;
 use super::shared::{Shared, Slot};
 use crate::guard::record::Boottime;
 use crate::guest_link::{Command, ExecRequest, GuestLink, OWN_PROGRAM};
+use crate::jobs::LeaseJobs;
 use crate::meter::{self, Now};
 use crate::partition::Ending;
 use crate::ssh::LeaseKey;
 use crate::store::Stage;
 use crate::vmm::Vmm;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sublet_model::lease::EndReason;
 use sublet_model::units::Seconds;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// So long before the end it is said, and said again.
 const WARN_BEFORE: [Seconds; 3] = [Seconds(600), Seconds(300), Seconds(60)];
@@ -31,16 +32,39 @@ fn warning(left: Seconds, said: Option<Seconds>) -> Option<Seconds> {
     said.is_none_or(|said| due < said).then_some(due)
 }
 
+/// Why a lease ends when it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// So it was rented.
+    Term,
+    /// Nothing more is paid, and the market knows it.
+    Unpaid,
+    /// The market can't be reached to have more paid.
+    NoMarket,
+}
+
+impl Why {
+    fn of(paid: Seconds, term: Seconds, hears_market: bool) -> Self {
+        match (paid < term, hears_market) {
+            (false, _) => Self::Term,
+            (true, true) => Self::Unpaid,
+            (true, false) => Self::NoMarket,
+        }
+    }
+}
+
 /// What is said.
-fn words(name: &str, left: Seconds, unpaid: bool) -> String {
+fn words(name: &str, left: Seconds, why: Why) -> String {
     let span = match left.0 {
         60.. => format!("{} min", (left.0 + 30) / 60),
         seconds => format!("{} s", seconds.max(0)),
     };
-    let advice = if unpaid {
-        "what was paid for is used up: add funds".to_owned()
-    } else {
-        format!("`sublet extend {name} 1h` on your own computer makes it longer")
+    let advice = match why {
+        Why::Term => format!("`sublet extend {name} 1h` on your own computer makes it longer"),
+        Why::Unpaid => "what was paid for is used up: add funds".into(),
+        Why::NoMarket => "the market can't be reached to pay for more: unless it is back by then, save what you \
+                          need"
+            .into(),
     };
     format!("sublet: this lease ends in {span}, and all that is in this partition is wiped; {advice}")
 }
@@ -61,7 +85,8 @@ pub async fn warn<V: Vmm>(shared: &Arc<Shared<V>>, kept: &Kept, link: &GuestLink
             let due = warning(left, said).filter(|due| *due < run.limit());
             if let Some(due) = due {
                 said = Some(due);
-                tell(link, &words(&run.wanted.hostname, left, run.paid < run.term)).await;
+                let why = Why::of(run.paid, run.term, shared.hears_market());
+                tell(link, &words(&run.wanted.hostname, left, why)).await;
             }
         }
         tokio::time::sleep(LOOK_AT_END_EVERY).await;
@@ -94,15 +119,20 @@ pub async fn idle<V: Vmm>(shared: &Arc<Shared<V>>, slot: &Arc<Slot>, kept: &Kept
     let mut used = Instant::now();
     loop {
         tokio::time::sleep(LOOK_AT_USE_EVERY).await;
-        let here = *slot.present.borrow() == Some(kept.run.generation);
-        if here || jobs.is_busy() {
-            used = Instant::now();
-        }
+        used = last_use(slot, &jobs, kept.run.generation, used);
         let most = jobs.idle_release().map(|most| Duration::from_secs(most.0.max(0).unsigned_abs()));
         if most.is_some_and(|most| used.elapsed() >= most) {
             shared.left_idle(kept.run.partition, kept.run.generation, used.elapsed()).await;
         }
     }
+}
+
+/// When a lease was last used: now, or when a client or a job was here that is gone already.
+fn last_use(slot: &Slot, jobs: &LeaseJobs, generation: u64, before: Instant) -> Instant {
+    if *slot.present.borrow() == Some(generation) || jobs.is_busy() {
+        return Instant::now();
+    }
+    [slot.last_use(generation), jobs.last_use()].into_iter().flatten().fold(before, Instant::max)
 }
 
 impl<V: Vmm> Shared<V> {
@@ -125,6 +155,7 @@ impl<V: Vmm> Shared<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::Jobs;
 
     #[test]
     fn each_warning_is_said_once_and_a_missed_one_not_at_all() {
@@ -143,9 +174,44 @@ mod tests {
 
     #[test]
     fn a_warning_says_what_to_do() {
-        assert!(words("box", Seconds(299), false).contains("ends in 5 min"));
-        assert!(words("box", Seconds(42), false).contains("ends in 42 s"));
-        assert!(words("box", Seconds(42), false).contains("sublet extend box 1h"));
-        assert!(words("box", Seconds(42), true).contains("add funds"));
+        assert!(words("box", Seconds(299), Why::Term).contains("ends in 5 min"));
+        assert!(words("box", Seconds(42), Why::Term).contains("ends in 42 s"));
+        assert!(words("box", Seconds(42), Why::Term).contains("sublet extend box 1h"));
+        let why = |paid, hears_market| Why::of(Seconds(paid), Seconds(600), hears_market);
+        assert_eq!([why(600, true), why(600, false)], [Why::Term; 2]);
+        assert!(words("box", Seconds(42), why(300, true)).contains("add funds"));
+        let cut_off = words("box", Seconds(42), why(300, false));
+        assert!(cut_off.contains("the market can't be reached") && !cut_off.contains("funds"), "{cut_off}");
+    }
+
+    #[test]
+    fn use_between_two_looks_is_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let jobs = Jobs::new(folder.path());
+        let jobs = jobs.of(&LeaseKey { lease: "lease_1".into(), generation: 2 }).unwrap();
+        let (slot, begun) = (Slot::default(), Instant::now());
+        let mut used = begun;
+        let mut look = || {
+            used = last_use(&slot, &jobs, 2, used);
+            used
+        };
+        assert_eq!(look(), begun, "nobody was here");
+        slot.came(1);
+        slot.left(1);
+        assert_eq!(look(), begun, "that was another lease's client");
+        slot.came(2);
+        slot.left(2);
+        let visited = look();
+        assert!(visited > begun, "a session that nobody saw");
+        assert_eq!(look(), visited);
+        let new = serde_json::json!({ "key": "k", "command": ["true"] });
+        let job = jobs.submit(serde_json::from_value(new).unwrap()).unwrap();
+        job.apply(sublet_model::job::JobEvent::Cancel, None).unwrap();
+        let submitted = look();
+        assert!(submitted > visited && !jobs.is_busy(), "a job that was over before anybody looked");
+        slot.came(2);
+        slot.left(1);
+        assert_eq!(*slot.present.borrow(), Some(2), "an older client's leaving is none of this one's");
+        assert!(look() > submitted);
     }
 }

@@ -19,7 +19,7 @@ fn ready(store: &Store, partition: PartitionId, generation: u64) -> Result<Optio
 impl<V: Vmm> Shared<V> {
     /// A client has authenticated, perhaps before its guest is ready.
     pub async fn client_came(self: &Arc<Self>, partition: PartitionId, generation: u64) {
-        super::worker::slot(self, partition).present.send_replace(Some(generation));
+        super::worker::slot(self, partition).came(generation);
         let came = self.db(move |store| {
             let run = ready(store, partition, generation)?.filter(|run| !run.contacted);
             run.map_or(Ok(false), |run| store.contacted(&run).map(|()| true))
@@ -29,9 +29,9 @@ impl<V: Vmm> Shared<V> {
     }
 
     /// The last connection of a client has ended.
-    pub fn client_left(self: &Arc<Self>, partition: PartitionId) {
+    pub fn client_left(self: &Arc<Self>, partition: PartitionId, generation: u64) {
         let slot = super::worker::slot(self, partition);
-        slot.present.send_replace(None);
+        slot.left(generation);
         slot.wake();
     }
 
@@ -62,13 +62,12 @@ impl<V: Vmm> Shared<V> {
     pub(super) async fn keep_jobs_of_live_leases(self: &Arc<Self>) {
         let jobs = Arc::clone(&self.jobs);
         let removed = self.db(move |store| {
-            let live: Vec<LeaseKey> = store.live_runs()?.iter().map(LeaseKey::of).collect();
-            Ok(jobs.keep_only(&live))
+            let live = || anyhow::Ok(store.live_runs()?.iter().map(LeaseKey::of).collect());
+            Ok(jobs.keep_only(live))
         });
-        match removed.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the jobs of ended leases could not be removed"),
-            Err(error) => tracing::error!(%error, "the jobs of ended leases could not be removed"),
+        let removed = removed.await.map_err(anyhow::Error::from).and_then(|removed| removed);
+        if let Err(error) = removed {
+            tracing::error!(%error, "the jobs of ended leases could not be removed");
         }
     }
 

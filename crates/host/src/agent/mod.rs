@@ -86,6 +86,7 @@ impl<V: Vmm> Agent<V> {
             jobs,
             boot_id: crate::guard::record::boot_id().context("failed to read the boot id")?,
             news: watch::Sender::new(0),
+            heard: Mutex::default(),
             plan: tokio::sync::Mutex::new(None),
             slots: Mutex::new(BTreeMap::new()),
             served: Mutex::default(),

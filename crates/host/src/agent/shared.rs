@@ -14,11 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sublet_model::host::Inventory;
 use sublet_model::ids::{LeaseId, PartitionId};
 use sublet_wire::sync::{Division, Wanted};
 use tokio::sync::watch;
+
+/// A market that answered within this time is there: it holds a call for less than a minute.
+const MARKET_SILENT_AFTER: Duration = Duration::from_secs(90);
 
 /// How an agent runs.
 #[derive(Debug, Clone)]
@@ -65,6 +68,8 @@ pub struct Slot {
     ended: Mutex<Option<(u64, watch::Sender<Option<String>>)>>,
     /// The generation whose client has a connection open.
     pub present: watch::Sender<Option<u64>>,
+    /// When a client last came or left, and of which generation: one may be gone before anybody looks.
+    used: Mutex<Option<(u64, Instant)>>,
     /// The generation whose machine was stopped though that could not be recorded yet; 0 for none.
     pub(super) over: AtomicU64,
     /// Whether its worker has looked at it since the agent started.
@@ -76,6 +81,28 @@ impl Slot {
     /// Has its worker look again.
     pub fn wake(&self) {
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The client of a generation is here.
+    pub fn came(&self, generation: u64) {
+        self.used_by(generation);
+        self.present.send_replace(Some(generation));
+    }
+
+    /// The client of a generation is gone.
+    pub fn left(&self, generation: u64) {
+        self.used_by(generation);
+        self.present.send_if_modified(|present| present.take_if(|present| *present == generation).is_some());
+    }
+
+    fn used_by(&self, generation: u64) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, Instant::now()));
+    }
+
+    /// When a client of a generation last came or left.
+    pub fn last_use(&self, generation: u64) -> Option<Instant> {
+        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.filter(|(known, _)| *known == generation).map(|(_, at)| at)
     }
 
     /// Tells of the end of a generation.
@@ -130,6 +157,8 @@ pub struct Shared<V> {
     pub boot_id: String,
     /// Raised when the market should hear something at once.
     pub news: watch::Sender<u64>,
+    /// When the market last answered.
+    pub heard: Mutex<Option<Instant>>,
     /// The keys that may sign client certificates now.
     pub ssh_ca: watch::Sender<Vec<String>>,
     /// The newest plan, none before the first; held while one is carried out.
@@ -161,6 +190,16 @@ impl<V: Vmm> Shared<V> {
     /// Has the market hear what changed.
     pub fn tell(&self) {
         self.news.send_modify(|count| *count += 1);
+    }
+
+    /// The market has answered.
+    pub(super) fn market_answered(&self) {
+        *Self::lock(&self.heard) = Some(Instant::now());
+    }
+
+    /// Whether the market answered of late.
+    pub(super) fn hears_market(&self) -> bool {
+        Self::lock(&self.heard).is_some_and(|heard| heard.elapsed() < MARKET_SILENT_AFTER)
     }
 
     /// What the owner and this computer allow now.

@@ -113,6 +113,7 @@ impl<V: Vmm> SyncLoop<V> {
         self.news.borrow_and_update();
         let request = self.request().await?;
         let Some(answer) = self.call(&request).await? else { return Ok(()) };
+        self.shared.market_answered();
         self.take(&request, answer).await
     }
 

@@ -3,9 +3,11 @@
 use super::{Job, Record};
 use crate::ssh::LeaseKey;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use sublet_model::units::Seconds;
 use sublet_wire::jobs::{
     MOST_COMMAND_BYTES, MOST_JOBS, MOST_NAME_BYTES, MOST_OUTS, MOST_RETRIES, MOST_VARIABLES, MOST_WORDS, NewJob,
@@ -48,6 +50,8 @@ pub struct LeaseJobs {
     submitted: watch::Sender<u64>,
     /// How long nobody may use the lease before it ends.
     idle_release: Mutex<Option<Seconds>>,
+    /// When a job was last submitted.
+    used: Mutex<Option<Instant>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,21 +75,28 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// Forgets those of all leases but these, and removes their files.
-    pub fn keep_only(&self, leases: &[LeaseKey]) -> io::Result<()> {
-        lock(&self.leases).retain(|lease, _| leases.contains(lease));
-        let kept: HashSet<String> = leases.iter().map(LeaseKey::principal).collect();
-        let folders = match std::fs::read_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            folders => folders?,
-        };
+    /// Forgets those of all leases that are not alive, and removes their files. Which are alive is asked
+    /// after a look at what is there: a lease that begins meanwhile keeps its jobs.
+    pub fn keep_only<E: From<io::Error>>(&self, live: impl FnOnce() -> Result<Vec<LeaseKey>, E>) -> Result<(), E> {
+        let known: HashSet<LeaseKey> = lock(&self.leases).keys().cloned().collect();
+        let folders = self.folders()?;
+        let live = live()?;
+        lock(&self.leases).retain(|lease, _| !known.contains(lease) || live.contains(lease));
+        let kept: HashSet<String> = live.iter().map(LeaseKey::principal).collect();
         for folder in folders {
-            let folder = folder?;
-            if !folder.file_name().to_str().is_some_and(|name| kept.contains(name)) {
-                std::fs::remove_dir_all(folder.path())?;
+            if !folder.to_str().is_some_and(|name| kept.contains(name)) {
+                std::fs::remove_dir_all(self.root.join(folder))?;
             }
         }
         Ok(())
+    }
+
+    /// Names of the folders that are there.
+    fn folders(&self) -> io::Result<Vec<OsString>> {
+        match std::fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            folders => folders?.map(|folder| Ok(folder?.file_name())).collect(),
+        }
     }
 }
 
@@ -114,6 +125,7 @@ impl LeaseJobs {
             jobs: Mutex::new(jobs),
             submitted: watch::Sender::new(0),
             idle_release: Mutex::new(idle_release),
+            used: Mutex::new(None),
         })
     }
 
@@ -141,6 +153,7 @@ impl LeaseJobs {
         let job = Job::create(&self.folder, Record::new(number, new))?;
         jobs.insert(number, Arc::clone(&job));
         drop(jobs);
+        *lock(&self.used) = Some(Instant::now());
         self.submitted.send_modify(|count| *count += 1);
         Ok(job)
     }
@@ -161,6 +174,11 @@ impl LeaseJobs {
     /// Whether any is not over.
     pub fn is_busy(&self) -> bool {
         lock(&self.jobs).values().any(|job| !job.state().is_over())
+    }
+
+    /// When a job was last submitted here, be it long over.
+    pub fn last_use(&self) -> Option<Instant> {
+        *lock(&self.used)
     }
 
     /// How long nobody may use the lease before it ends: no client in it, no job that is not over.
@@ -234,4 +252,84 @@ fn check(new: &NewJob) -> Result<(), String> {
         return Ok(());
     };
     Err(wrong.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(number: u32) -> LeaseKey {
+        LeaseKey { lease: format!("lease_{number}"), generation: 1 }
+    }
+
+    fn new_job(key: &str) -> NewJob {
+        serde_json::from_value(serde_json::json!({ "key": key, "command": ["true"] })).unwrap()
+    }
+
+    fn fails(outcome: Result<Arc<Job>, SubmitError>) -> bool {
+        matches!(outcome, Err(SubmitError::Disk(_)))
+    }
+
+    #[test]
+    fn a_lease_that_begins_while_others_are_cleaned_up_keeps_its_jobs() {
+        let root = tempfile::tempdir().unwrap();
+        let jobs = Jobs::new(root.path());
+        jobs.of(&lease(1)).unwrap().submit(new_job("old")).unwrap();
+        let live = || {
+            jobs.of(&lease(2)).unwrap().submit(new_job("new")).unwrap();
+            Ok::<_, io::Error>(Vec::new())
+        };
+        jobs.keep_only(live).unwrap();
+        assert_eq!(jobs.folders().unwrap(), ["lease_2.g1"]);
+        assert_eq!(jobs.of(&lease(2)).unwrap().all().len(), 1, "it is still the one that serves");
+        assert_eq!(jobs.of(&lease(1)).unwrap().all().len(), 0);
+        jobs.keep_only(|| Ok::<_, io::Error>(Vec::new())).unwrap();
+        assert!(jobs.folders().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_job_whose_submission_failed_is_not_found_again() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("lease_1.g1");
+        let jobs = LeaseJobs::open(folder.clone()).unwrap();
+        for in_the_way in ["1.out", "1.json"] {
+            std::fs::create_dir_all(folder.join(in_the_way).join("full")).unwrap();
+            assert!(fails(jobs.submit(new_job("first"))), "{in_the_way}");
+            std::fs::remove_dir_all(folder.join(in_the_way)).unwrap();
+            assert!(LeaseJobs::open(folder.clone()).unwrap().all().is_empty(), "{in_the_way}");
+            assert!(!folder.join("1.json").exists() && !folder.join("1.out").exists(), "{in_the_way}");
+        }
+        assert_eq!(jobs.submit(new_job("first")).unwrap().record().number, 1);
+        assert_eq!(LeaseJobs::open(folder).unwrap().all().len(), 1);
+    }
+
+    #[test]
+    fn kept_jobs_hold_no_file_open() {
+        let root = tempfile::tempdir().unwrap();
+        let jobs = LeaseJobs::open(root.path().join("lease_1.g1")).unwrap();
+        for number in 0..8 {
+            let job = jobs.submit(new_job(&number.to_string())).unwrap();
+            job.append(1, 0, b"words").unwrap();
+            assert_eq!(job.read(0, 100).unwrap().1, b"words");
+        }
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fd.ok()?.path().read_link().ok());
+        let ours: Vec<PathBuf> = open.filter(|path| path.starts_with(root.path())).collect();
+        assert!(ours.is_empty(), "{ours:?}");
+    }
+
+    #[test]
+    fn a_job_that_the_guest_had_no_room_for_waits_and_lost_no_try() {
+        use sublet_model::job::{JobEvent, JobState};
+        let root = tempfile::tempdir().unwrap();
+        let jobs = LeaseJobs::open(root.path().join("lease_1.g1")).unwrap();
+        let job = jobs.submit(new_job("one")).unwrap();
+        for _ in 0..3 {
+            job.apply(JobEvent::Told, None).unwrap();
+            assert_eq!(job.apply(JobEvent::Busy, Some("64 jobs run already".into())).unwrap(), JobState::Waiting);
+            assert_eq!((job.record().attempt, job.view().detail.as_deref()), (1, Some("64 jobs run already")));
+        }
+        job.apply(JobEvent::Told, None).unwrap();
+        assert_eq!(job.apply(JobEvent::Began, None).unwrap(), JobState::Running);
+        assert_eq!(job.record().detail, None, "it was not for good");
+    }
 }

@@ -22,6 +22,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 const TRAILING: Duration = Duration::from_secs(10);
 /// Between one try and the next.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause before a guest that was too busy is asked again; it doubles up to there.
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// Pause after a record could not be written.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -73,6 +75,7 @@ async fn in_guest(jobs: &LeaseJobs, link: &GuestLink) -> Option<HashSet<String>>
 
 /// Drives one job until it is over or the link is.
 async fn drive(job: Arc<Job>, user: String, link: GuestLink, mut known: bool) {
+    let mut pause = RETRY_PAUSE;
     loop {
         let record = job.record();
         let name = record.guest_name();
@@ -93,6 +96,7 @@ async fn drive(job: Arc<Job>, user: String, link: GuestLink, mut known: bool) {
         };
         let event = match begun {
             Ok((from, exec)) => {
+                pause = RETRY_PAUSE;
                 apply(&job, JobEvent::Began, None).await;
                 match run(&job, record.attempt, from, exec).await {
                     Some(Status::Code(code)) => (JobEvent::Exited(code), None),
@@ -101,7 +105,7 @@ async fn drive(job: Arc<Job>, user: String, link: GuestLink, mut known: bool) {
                 }
             }
             Err(LinkError::Refused { why: Refusal::NotFound, .. }) if known => (JobEvent::Unknown, None),
-            Err(LinkError::Refused { words, .. }) => (JobEvent::Refused, Some(words)),
+            Err(LinkError::Refused { why, words }) => (refusal(why), Some(words)),
             Err(error @ LinkError::TooLong(_)) => (JobEvent::Refused, Some(error.to_string())),
             Err(_) => return,
         };
@@ -109,8 +113,19 @@ async fn drive(job: Arc<Job>, user: String, link: GuestLink, mut known: bool) {
         let _ = link.forget(&name).await;
         known = false;
         if next == JobState::Waiting {
-            sleep(RETRY_PAUSE).await;
+            sleep(pause).await;
         }
+        if event.0 == JobEvent::Busy {
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// What a guest's refusal means for a job: one that has no room now may have some later.
+fn refusal(why: Refusal) -> JobEvent {
+    match why {
+        Refusal::TooMany | Refusal::NoIdentity => JobEvent::Busy,
+        Refusal::OtherIdentity | Refusal::Protocol | Refusal::NotFound | Refusal::Failed => JobEvent::Refused,
     }
 }
 
@@ -191,5 +206,18 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> +
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_is_busy_is_asked_again_and_one_that_can_not_is_believed() {
+        assert_eq!(refusal(Refusal::TooMany), JobEvent::Busy);
+        for why in [Refusal::NotFound, Refusal::Failed, Refusal::Protocol] {
+            assert_eq!(refusal(why), JobEvent::Refused);
+        }
     }
 }

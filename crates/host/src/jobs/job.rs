@@ -102,10 +102,13 @@ impl Record {
         if detail.is_some() && state != self.state {
             next.detail = detail;
         }
-        if state == JobState::Waiting && self.state != JobState::Waiting {
+        // One that the guest had no room for was no try.
+        let not_begun = event == JobEvent::Busy && self.state == JobState::Starting;
+        if state == JobState::Waiting && self.state != JobState::Waiting && !not_begun {
             next.attempt += 1;
         }
         if event == JobEvent::Began && self.state == JobState::Starting {
+            next.detail = None;
             (next.started_at, next.started_boot_us) = (Some(now()), Some(Boottime::now().0));
         }
         if state.is_over() {
@@ -138,10 +141,17 @@ struct Held {
 }
 
 impl Job {
-    /// Writes down a new one.
+    /// Writes down a new one. The record comes last: what could not be taken in must not run later.
     pub fn create(folder: &Path, record: Record) -> io::Result<Arc<Self>> {
-        save(folder, &record)?;
-        Self::with(folder, record)
+        let job = Self::with(folder, record)?;
+        if let Err(error) = save(folder, &job.record()) {
+            // It may be there, though not for certain.
+            for path in [record_path(folder, job.record().number), output_path(folder, job.record().number)] {
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(error);
+        }
+        Ok(job)
     }
 
     /// Reads one that was written down.
@@ -154,7 +164,7 @@ impl Job {
     }
 
     fn with(folder: &Path, record: Record) -> io::Result<Arc<Self>> {
-        let ring = Ring::open(&folder.join(format!("{}.out", record.number)))?;
+        let ring = Ring::open(&output_path(folder, record.number))?;
         let (changed, grown) = (watch::Sender::new(0), watch::Sender::new(0));
         Ok(Arc::new(Self { folder: folder.to_owned(), held: Mutex::new(Held { record, ring }), changed, grown }))
     }
@@ -163,7 +173,7 @@ impl Job {
     pub fn remove(&self) -> io::Result<()> {
         let number = self.record().number;
         std::fs::remove_file(record_path(&self.folder, number))?;
-        std::fs::remove_file(self.folder.join(format!("{number}.out")))
+        std::fs::remove_file(output_path(&self.folder, number))
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -256,6 +266,10 @@ impl Job {
 
 fn record_path(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("{number}.json"))
+}
+
+fn output_path(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("{number}.out"))
 }
 
 fn save(folder: &Path, record: &Record) -> io::Result<()> {

@@ -12,7 +12,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use sublet_wire::jobs::{KEPT_BYTES, OutputView};
 
 /// Room for the head; the ring begins behind it.
@@ -26,7 +26,7 @@ const SIZE_BYTES: u64 = KEPT_BYTES + PIECE_BYTES;
 /// Output of one job.
 #[derive(Debug)]
 pub struct Ring {
-    file: File,
+    path: PathBuf,
     written: u64,
     attempt: u32,
     taken: u64,
@@ -38,13 +38,19 @@ impl Ring {
     pub fn open(path: &Path) -> io::Result<Self> {
         let options = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
         let file = options.open(path)?;
+        let path = path.to_owned();
         let mut head = [0; 40];
         let known = file.read_exact_at(&mut head, 0).is_ok();
         let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap_or_default());
         if known && word(0) == MAGIC {
-            return Ok(Self { file, written: word(8), attempt: word(16) as u32, taken: word(24), missed: word(32) });
+            return Ok(Self { path, written: word(8), attempt: word(16) as u32, taken: word(24), missed: word(32) });
         }
-        Ok(Self { file, written: 0, attempt: 0, taken: 0, missed: 0 })
+        Ok(Self { path, written: 0, attempt: 0, taken: 0, missed: 0 })
+    }
+
+    /// For one use: a host keeps more jobs than a process may have open files.
+    fn file(&self) -> io::Result<File> {
+        File::options().read(true).write(true).open(&self.path)
     }
 
     /// How much was said, and how much of it is here.
@@ -64,42 +70,42 @@ impl Ring {
     /// a gap is noted in their place.
     pub fn append(&mut self, attempt: u32, at: u64, bytes: &[u8]) -> io::Result<()> {
         let taken = self.taken(attempt);
-        if at > taken {
-            self.miss(at - taken)?;
-        }
-        let here = usize::try_from(self.taken.saturating_sub(at)).unwrap_or(usize::MAX);
-        let fresh = bytes.get(here..).unwrap_or_default();
-        self.taken += fresh.len() as u64;
-        let written = self.write(fresh);
+        let here = usize::try_from(taken.saturating_sub(at)).unwrap_or(usize::MAX);
+        let (gap, fresh) = (at.saturating_sub(taken), bytes.get(here..).unwrap_or_default());
+        self.taken += gap + fresh.len() as u64;
+        self.missed += gap;
+        let written = self.file().and_then(|file| self.write_with_gap(&file, gap, fresh).map(|()| file));
         if written.is_err() {
             // A full disk must hold up neither the job nor the agent.
             self.missed += fresh.len() as u64;
         }
-        written.and_then(|()| self.write_head())
+        written.and_then(|file| self.write_head(&file))
     }
 
-    fn miss(&mut self, count: u64) -> io::Result<()> {
-        self.missed += count;
-        self.taken += count;
-        let note =
-            format!("\n[sublet: {count} bytes are missing here: too much was said while the host's agent was away]\n");
-        self.write(note.as_bytes())
+    fn write_with_gap(&mut self, file: &File, gap: u64, fresh: &[u8]) -> io::Result<()> {
+        if gap > 0 {
+            let note = format!(
+                "\n[sublet: {gap} bytes are missing here: too much was said while the host's agent was away]\n"
+            );
+            self.write(file, note.as_bytes())?;
+        }
+        self.write(file, fresh)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, file: &File, bytes: &[u8]) -> io::Result<()> {
         for piece in bytes.chunks(PIECE_BYTES as usize) {
             let at = self.written % SIZE_BYTES;
             let before_end = piece.len().min((SIZE_BYTES - at) as usize);
-            self.file.write_all_at(&piece[..before_end], HEAD_BYTES + at)?;
-            self.file.write_all_at(&piece[before_end..], HEAD_BYTES)?;
+            file.write_all_at(&piece[..before_end], HEAD_BYTES + at)?;
+            file.write_all_at(&piece[before_end..], HEAD_BYTES)?;
             self.written += piece.len() as u64;
         }
         Ok(())
     }
 
-    fn write_head(&self) -> io::Result<()> {
+    fn write_head(&self, file: &File) -> io::Result<()> {
         let words = [MAGIC, self.written, self.attempt.into(), self.taken, self.missed];
-        self.file.write_all_at(&words.map(u64::to_le_bytes).concat(), 0)
+        file.write_all_at(&words.map(u64::to_le_bytes).concat(), 0)
     }
 
     /// The first byte that is kept.
@@ -117,10 +123,14 @@ impl Ring {
         let from = from.clamp(self.oldest(), self.written);
         let count = usize::try_from(self.written - from).unwrap_or(usize::MAX).min(most);
         let mut bytes = vec![0; count];
+        if count == 0 {
+            return Ok((from, bytes));
+        }
+        let file = self.file()?;
         let at = from % SIZE_BYTES;
         let before_end = count.min((SIZE_BYTES - at) as usize);
-        self.file.read_exact_at(&mut bytes[..before_end], HEAD_BYTES + at)?;
-        self.file.read_exact_at(&mut bytes[before_end..], HEAD_BYTES)?;
+        file.read_exact_at(&mut bytes[..before_end], HEAD_BYTES + at)?;
+        file.read_exact_at(&mut bytes[before_end..], HEAD_BYTES)?;
         Ok((from, bytes))
     }
 }
