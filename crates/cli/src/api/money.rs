@@ -2,7 +2,7 @@
 
 use super::{Answer, Market};
 use sublet_wire::api::{
-    AlertView, BalanceView, DisputeView, Fee, LedgerAudit, NewDispute, NewMovement, Page, PurseChange, Resolution,
+    AlertView, BalanceView, DisputeView, Fee, LedgerAudit, NewDispute, NewMovement, PurseChange, Resolution,
     Statement, Story, TransferView,
 };
 
@@ -29,14 +29,12 @@ impl Market {
 
     /// GET /v1/accounts/{account}/transfers, the newest page
     pub async fn transfers(&self, account: &str) -> Answer<Vec<TransferView>> {
-        let page: Page<TransferView> = self.client.get(&format!("/v1/accounts/{account}/transfers")).await?;
-        Ok(page.items)
+        self.all(&format!("/v1/accounts/{account}/transfers")).await
     }
 
-    /// GET /v1/alerts, the newest page
+    /// GET /v1/alerts
     pub async fn alerts(&self) -> Answer<Vec<AlertView>> {
-        let page: Page<AlertView> = self.client.get("/v1/alerts").await?;
-        Ok(page.items)
+        self.all("/v1/alerts").await
     }
 
     /// GET /v1/fee

@@ -74,10 +74,13 @@ fn write(file: &Path, document: &[u8]) -> anyhow::Result<()> {
 }
 
 fn print(statement: &Statement) -> anyhow::Result<()> {
-    let headings = ["lease", "host", "image", "cpu", "memory", "ended", "receipts", "arithmetic", "charge"];
-    let mut rows = Rows::new(&headings, "nothing was leased yet").right(&[3, 4, 6, 8]);
+    let mut headings = vec!["lease", "host", "image", "cpu", "memory", "ended", "receipts", "arithmetic", "charge"];
+    let is_clients = statement.side == "client";
+    headings.extend((!is_clients).then_some("fee"));
+    headings.push("given back");
+    let mut rows = Rows::new(&headings, "nothing was leased yet").right(&[3, 4, 6, 8, 9, 10]);
     for line in &statement.lines {
-        rows.row(vec![
+        let mut row = vec![
             line.name.clone(),
             line.host.clone(),
             line.image.clone(),
@@ -87,7 +90,16 @@ fn print(statement: &Statement) -> anyhow::Result<()> {
             line.receipts.to_string(),
             line.arithmetic.clone(),
             format!("{}{}", line.charge.total, if line.settled { "" } else { " so far" }),
-        ]);
+        ];
+        row.extend((!is_clients).then(|| line.fee.to_string()));
+        // What the sum below is made of: each side with the part that it gets or bears.
+        let given_back = match statement.side.as_str() {
+            "lender" => line.credited_by_lender,
+            "operator" => line.credited - line.credited_by_lender,
+            _ => line.credited,
+        };
+        row.push(given_back.to_string());
+        rows.row(row);
     }
     rows.print()?;
     let verb = match statement.side.as_str() {

@@ -52,7 +52,7 @@ fn by_host(lines: &[StatementLine]) -> Vec<Earned> {
         of.seconds += line.charge.billed_seconds;
         of.charged += line.charge.total;
         of.fees += line.fee;
-        of.given_back += line.credited;
+        of.given_back += line.credited_by_lender;
         of.kept_back += line.withheld;
         of.earned += line.charge.total - line.fee - line.credited_by_lender;
     }
