@@ -55,6 +55,13 @@ impl Reader {
     }
 }
 
+impl super::Sqlite {
+    /// The same over what this one writes.
+    pub fn audit_ledger(&self) -> Result<LedgerAudit, DbError> {
+        audit(self.connection())
+    }
+}
+
 /// Whether every transfer can be, every balance is what the postings come to, nobody is below zero, and
 /// what was posted for a lease is what it was charged and credited.
 pub(crate) fn audit(db: &Connection) -> Result<LedgerAudit, DbError> {

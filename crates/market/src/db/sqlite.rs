@@ -157,7 +157,6 @@ impl Sqlite {
         self.connection.query_row(sql, [], |row| row.get(0)).expect("a test's own SQL")
     }
 
-    #[cfg(test)]
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }

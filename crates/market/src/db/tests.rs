@@ -66,7 +66,7 @@ fn what_the_rules_forbid_plain_sql_can_not_do_either() {
             "insert into leases select 'lease_x', 'x', account, member, host, partition, generation, revision, state,
              reason, silent_since, granted_at, fetched_at, booted_at, ready_at, contact_at, stopped_at, ended_at,
              term_seconds, paid_seconds, one_shot, release_after_disconnect_seconds, ssh_public_key, image,
-             image_digest, hourly_micros, terms, terms_key, terms_signature, detail from leases where state <> 'ended'"
+             image_digest, hourly_micros, terms, terms_key, terms_signature, detail, started from leases where state <> 'ended'"
                 .into(),
             "is held",
         ),
@@ -74,7 +74,7 @@ fn what_the_rules_forbid_plain_sql_can_not_do_either() {
             "insert into leases select 'lease_x', 'x', account, member, host, partition, generation, revision, 'granted',
              null, silent_since, granted_at, fetched_at, booted_at, ready_at, contact_at, stopped_at, null,
              term_seconds, paid_seconds, one_shot, release_after_disconnect_seconds, ssh_public_key, image,
-             image_digest, hourly_micros, terms, terms_key, terms_signature, detail from leases where state = 'ended'"
+             image_digest, hourly_micros, terms, terms_key, terms_signature, detail, started from leases where state = 'ended'"
                 .into(),
             "is held",
         ),
@@ -108,7 +108,7 @@ fn what_the_rules_forbid_plain_sql_can_not_do_either() {
             "insert or replace into leases select id, 'other', account, member, host, partition, generation, revision, state,
              reason, silent_since, granted_at, fetched_at, booted_at, ready_at, contact_at, stopped_at, ended_at, 99,
              99, one_shot, release_after_disconnect_seconds, ssh_public_key, image,
-             image_digest, hourly_micros, terms, terms_key, terms_signature, detail from leases where state <> 'ended'"
+             image_digest, hourly_micros, terms, terms_key, terms_signature, detail, started from leases where state <> 'ended'"
                 .into(),
             "is held",
         ),

@@ -133,7 +133,9 @@ pub(super) fn hold_shortest(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), 
 /// Holds more for a lease that runs, where less than a chunk is ahead; says so where that can't be.
 pub(crate) fn fund(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> {
     let Some(ready_at) = lease.timeline.ready_at else { return Ok(()) };
-    if lease.paid_seconds >= lease.term_seconds || !lease.state.is_wanted() {
+    // Leases from before the ledger are paid outside of it.
+    let is_older = lease.terms().granted_at < draft.settings().ledger_since;
+    if is_older || lease.paid_seconds >= lease.term_seconds || !lease.state.is_wanted() {
         return Ok(());
     }
     let plan = plan(lease.terms(), lease.term_seconds, lease.budget);

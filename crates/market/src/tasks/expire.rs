@@ -20,10 +20,10 @@ const FETCH: Seconds = Seconds(3600);
 pub(super) fn run(draft: &mut Draft<'_>) {
     for lease in draft.ending_by(draft.now) {
         // Restored from a backup, a market may have forgotten that it was lengthened, or that it ended.
-        if let Some(event) = due(draft, &lease).filter(|_| draft.is_caught_up(lease.host, draft.now)) {
-            if let Err(refusal) = draft.together(|draft| draft.happen(lease.id, event)) {
-                tracing::error!(lease = %lease.id, %refusal, "a lease that is due can't end");
-            }
+        if let Some(event) = due(draft, &lease).filter(|_| draft.is_caught_up(lease.host, draft.now))
+            && let Err(refusal) = draft.together(|draft| draft.happen(lease.id, event))
+        {
+            tracing::error!(lease = %lease.id, %refusal, "a lease that is due can't end");
         }
     }
     let hosts: BTreeSet<HostId> = draft.taken_back().map(|p| p.host).collect();

@@ -55,7 +55,7 @@ fn spendable(world: &World, account: u128) -> i64 {
 fn go_on(world: &mut World, agent: &mut Agent, seconds: i64) {
     for _ in 0..seconds / 5 {
         world.pass(5);
-        agent.says.observed.iter_mut().for_each(|seen| seen.seconds = seen.seconds + Seconds(5));
+        agent.says.observed.iter_mut().for_each(|seen| seen.seconds += Seconds(5));
         world.sync(agent);
         world.tick();
     }

@@ -46,7 +46,7 @@ fn go_on(world: &mut World, agent: &mut Agent, lease: &Lease, seconds: i64) {
     for _ in 0..seconds / 5 {
         world.pass(5);
         if let Some(seen) = agent.says.observed.iter_mut().find(|seen| seen.lease == Some(lease.id)) {
-            seen.seconds = seen.seconds + Seconds(5);
+            seen.seconds += Seconds(5);
         }
         world.sync(agent);
         world.tick();
