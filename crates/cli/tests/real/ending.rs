@@ -5,6 +5,7 @@ use crate::fixture::{SMALL, world};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use sublet_testing::Person;
@@ -13,6 +14,12 @@ use sublet_testing::process::signal;
 fn rent(alice: &Person, more: &[&str]) -> Result<()> {
     let rent = ["rent", "--name", "box", "--os", "linux-minimal", "--emulated"];
     alice.run(&[&rent[..], &SMALL, more].concat())?.ok().map(drop)
+}
+
+/// Files in the folders of a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries(folder).flat_map(|folder| entries(&folder)).collect()
 }
 
 #[test]
@@ -80,6 +87,23 @@ fn run_takes_files_along_and_brings_them_back_however_it_ended() -> Result<()> {
     ensure!(ran.status.code() == Some(3) && ran.stdout == b"done\n", "{ran:?}");
     ensure!(fs::read_to_string(dir.join("results/sorted"))? == "a\nb\n");
     let ended = alice.wait_lease("once", "ended")?;
+    ensure!(ended["state"]["reason"] == "released", "{ended}");
+
+    // Killed while the partition boots: the host knows by then that the lease is not to run on.
+    let base = ["run", "--name", "early", "--os", "linux-minimal", "--emulated", "--cpu", "1", "--memory", "256MiB"];
+    let words = [&base[..], &["--in", "src", "--release-after-disconnect", "10s", "--", "sleep 1000"]].concat();
+    let mut client = alice.command(&words).current_dir(&dir).stdin(Stdio::null()).spawn()?;
+    let (jobs, begun) = (world.hosts[0].state.join("jobs"), Instant::now());
+    let told = || walk(&jobs).iter().any(|path| path.ends_with("idle-release"));
+    while !told() {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "the host was not told when the lease is to end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let state = alice.lease("early")?["state"]["state"].clone();
+    signal(client.id(), "KILL");
+    client.wait()?;
+    ensure!(state == "granted", "told before it was ready, not after: {state}");
+    let ended = alice.wait_lease("early", "ended")?;
     ensure!(ended["state"]["reason"] == "released", "{ended}");
 
     // Killed while the command runs: the lease does not run on.
