@@ -12,6 +12,7 @@
 //!
 //! One seed is one run, to the microsecond: a seed that fails, fails again.
 
+mod books;
 mod check;
 mod client;
 mod computer;
@@ -21,6 +22,7 @@ mod life;
 mod machines;
 mod market;
 mod network;
+mod paying;
 mod random;
 mod setup;
 mod talk;

@@ -1,6 +1,7 @@
 //! The invariants, checked by simple means of their own against what was committed and what really
 //! happened: none of it asks the engine for its opinion.
 
+use super::books::Books;
 use super::computer::Computer;
 use super::time::At;
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ pub struct Told {
     pub state: LeaseState,
     /// How long it may run.
     pub term: Seconds,
+    /// For how much of that money is held.
+    pub paid: Seconds,
     /// When it was granted.
     pub granted_at: Timestamp,
     /// Whether the market heard that its guest was ready.
@@ -92,6 +95,8 @@ pub struct Check {
     pub speaker: BTreeMap<HostId, usize>,
     /// How many seconds were billed in all.
     pub billed: i64,
+    /// The money.
+    books: Books,
     /// What was found where nobody could be told.
     pub found: Option<Violation>,
 }
@@ -99,7 +104,8 @@ pub struct Check {
 impl Check {
     /// Takes in what was committed.
     pub fn committed(&mut self, changes: &[Change], computers: &[Computer], now: At) -> Checked {
-        changes.iter().try_for_each(|change| self.change(change, computers, now))
+        changes.iter().try_for_each(|change| self.change(change, computers, now))?;
+        self.books.hold()
     }
 
     fn change(&mut self, change: &Change, computers: &[Computer], now: At) -> Checked {
@@ -111,11 +117,17 @@ impl Check {
                 }
                 self.moved(*lease, *state, timeline.stopped_at, computers)
             }
-            Change::LeaseExtended { lease, term_seconds, .. } => {
+            Change::LeaseExtended { lease, term_seconds, paid_seconds } => {
                 let Some(told) = self.leases.get_mut(lease) else { return unknown(*lease) };
-                ensure(*term_seconds > told.term, || format!("lease {lease} is shortened to {term_seconds}"))?;
-                self.extended.push((*lease, *term_seconds - told.term));
-                told.term = *term_seconds;
+                let (term, paid) = (*term_seconds, *paid_seconds);
+                ensure((term > told.term && paid >= told.paid) || (term == told.term && paid > told.paid), || {
+                    format!("lease {lease} is shortened to {term}, paid for {paid}")
+                })?;
+                if term > told.term {
+                    self.extended.push((*lease, term - told.term));
+                }
+                (told.term, told.paid) = (term, paid);
+                self.books.paid(*lease, paid);
                 Ok(())
             }
             Change::Allocation { partition, allocation, .. } => self.allocated(*partition, *allocation),
@@ -135,7 +147,11 @@ impl Check {
                 told.receipt = Some((end.seq, end.seconds, end.last));
                 Ok(())
             }
-            Change::Charge(row) => self.charged(row, computers, now),
+            Change::Charge(row) => {
+                self.books.billed(row);
+                self.charged(row, computers, now)
+            }
+            Change::Transfer { transfer, after } => self.books.moved(transfer, after),
             Change::Done { member, key, outcome, .. } => {
                 let before = self.done.insert((*member, key.clone()), outcome.clone());
                 ensure(before.is_none(), || format!("I10: key {key} was done twice"))
@@ -176,6 +192,7 @@ impl Check {
             generation,
             state: lease.state,
             term: lease.term_seconds,
+            paid: lease.paid_seconds,
             granted_at: lease.terms().granted_at,
             was_ready: false,
             stopped_at: None,
@@ -184,6 +201,7 @@ impl Check {
             agreed: lease.terms().resources,
             vcpus: lease.terms().vcpus,
         };
+        self.books.granted(id, told.agreed, told.paid);
         ensure(self.leases.insert(id, told).is_none(), || format!("lease {id} is granted twice"))
     }
 
@@ -284,7 +302,8 @@ impl Check {
         let of_host = computers.iter().filter(|c| c.host == told.host);
         let ran = of_host.filter_map(|c| c.truth.ran_for(id, c.clock.now(now).mono_us)).max().unwrap_or(0);
         ensure(billed <= ran, || format!("I5: lease {id} is billed {billed} s, but it ran for {ran}"))?;
-        let due = receipted.min(told.term.0).min(seen);
+        ensure(billed <= told.paid.0, || format!("I4: lease {id} is billed {billed} s, paid are {}", told.paid))?;
+        let due = receipted.min(told.term.0).min(told.paid.0).min(seen);
         ensure(billed >= due, || format!("I5: lease {id} is billed {billed} s, though {due} are due"))?;
         let waited = told.stopped_at.map_or(0, |stopped| (row.settled_at.0 - stopped.0).div_euclid(1_000_000));
         let is_complete = told.receipt.map_or(!told.was_ready, |(.., last)| last);
@@ -365,16 +384,21 @@ fn unknown(lease: LeaseId) -> Checked {
     ensure(false, || format!("lease {lease} was never granted, but something happens to it"))
 }
 
-/// The price, computed once more: in thousandths of a core times 1024ths of a GiB times hours.
-fn priced(row: &ChargeRow, agreed: Resources) -> Checked {
-    let charge = &row.charge;
+/// What so many seconds cost, set-up included.
+pub(super) fn cost(agreed: Resources, span: Seconds) -> i128 {
     let (rate, setup) = super::prices(agreed);
-    let scaled = rate * i128::from(charge.billed_seconds.0);
+    let scaled = rate * i128::from(span.0);
     let whole = 1000 * 1024 * 3600;
     let (quotient, rest) = (scaled / whole, scaled % whole);
     let up = rest * 2 > whole || (rest * 2 == whole && quotient % 2 == 1);
+    setup + quotient + i128::from(up)
+}
+
+/// The price, computed once more: in thousandths of a core times 1024ths of a GiB times hours.
+fn priced(row: &ChargeRow, agreed: Resources) -> Checked {
+    let charge = &row.charge;
     let was_ready = charge.setup.0 > 0;
-    let total = if was_ready { setup + quotient + i128::from(up) } else { 0 };
+    let total = if was_ready { cost(agreed, charge.billed_seconds) } else { 0 };
     ensure(i128::from(charge.total.0) == total, || {
         format!("I5: lease {} costs {:?}, but {total} micros by another reckoning", row.lease, charge.total)
     })

@@ -42,6 +42,11 @@ impl Database {
         self.sqlite.market_time()
     }
 
+    /// What does not hold in the books, as they are written.
+    pub fn wrong_in_the_books(&self) -> Result<Vec<String>, DbError> {
+        Ok(self.sqlite.audit_ledger()?.problems)
+    }
+
     /// Every row, as a market that starts now would read it.
     pub fn rows(&mut self) -> Result<Tables, CommitError> {
         self.sqlite.load()

@@ -18,6 +18,7 @@ use sublet_model::host::{Inventory, Tier};
 use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
 use sublet_model::ids::{AccountId, MemberId};
 use sublet_model::image::{Blob, Boot, ImageManifest};
+use sublet_model::ledger::{Book, Cause, Posting, Transfer};
 use sublet_model::offer::Conditions;
 use sublet_model::partition::Profile;
 use sublet_model::resources::Resources;
@@ -28,7 +29,10 @@ use uuid::Uuid;
 const SSH_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDHostHostHostHostHostHostHostHostHostHost host";
 const OPERATOR: u128 = 1;
 const LENDER: u128 = 2;
-const CLIENTS: std::ops::RangeInclusive<u128> = 3..=6;
+/// Those who rent.
+pub const CLIENTS: std::ops::RangeInclusive<u128> = 3..=6;
+/// What a client has that pays from what it has: little, the operator takes in more now and then.
+const FUNDS: i64 = 500_000;
 /// How many hosts there are.
 pub const HOSTS: usize = 3;
 
@@ -38,6 +42,11 @@ fn id<T: From<Uuid>>(n: u128) -> T {
 
 fn actor(n: u128, roles: &[Role]) -> Actor {
     Actor { member: id(n), account: id(n), roles: roles.to_vec() }
+}
+
+/// One of those who rent.
+pub fn client(n: u128) -> Actor {
+    actor(n, &[Role::Client])
 }
 
 /// The market's operator.
@@ -71,6 +80,7 @@ pub fn lending() -> Conditions {
         prices: price_list(),
         shortest_term_seconds: Seconds(10),
         longest_term_seconds: Seconds(900),
+        eviction_credit: Micros(5_000),
         ..Conditions::free()
     }
 }
@@ -85,13 +95,26 @@ fn people() -> Vec<Change> {
     let of = |n: u128| {
         let (account, member): (AccountId, MemberId) = (id(n), id(n));
         let name = format!("person-{n}");
-        let purse = Purse::on_account();
+        // Some pay afterwards, some from what they have; it may run out.
+        let purse = Purse { on_account: n % 2 == 0, month_limit: None };
         [
             Change::Account(Account { id: account, name: name.clone(), suspended: false, created_at, purse }),
             Change::Member(Member { id: member, account, name, roles: roles(n), created_at }),
         ]
     };
-    (OPERATOR..=*CLIENTS.end()).flat_map(of).collect()
+    let people = (OPERATOR..=*CLIENTS.end()).flat_map(of);
+    people.chain(CLIENTS.filter(|n| n % 2 == 1).zip(1..).map(|(n, number)| funds(n, number))).collect()
+}
+
+/// What a client begins with: enough for a few leases.
+fn funds(n: u128, number: u64) -> Change {
+    let (account, micros): (AccountId, i64) = (id(n), FUNDS);
+    let cause = Cause::Deposit { account, reference: format!("first-{n}") };
+    let posting = |book, micros| Posting { book, micros: Micros(micros) };
+    let postings = vec![posting(Book::Available(account), micros), posting(Book::Outside, -micros)];
+    let outside = Micros(-micros * i64::try_from(number).unwrap_or(1));
+    let transfer = Transfer { number, at: Timestamp(BEGINNING), cause, postings };
+    Change::Transfer { transfer, after: vec![Micros(micros), outside] }
 }
 
 fn inventory(threads: u16) -> Inventory {
@@ -149,17 +172,19 @@ impl World {
     /// People, an image, hosts that joined and speak, clients.
     pub(super) fn set_up(&mut self) -> Checked {
         self.write(&people())?;
+        self.check.committed(&people(), &[], 0)?;
         self.market_starts()?;
         let broken = |e: &dyn std::fmt::Display| Violation { what: format!("the beginning: {e}") };
         let signed = Signed::sign(&image(), &SecretKey::from_seed(&[8; 32])).map_err(|e| broken(&e))?;
         let depot = "http://127.0.0.1:7402".into();
         self.word(Command::RegisterImage { actor: operator(), manifest: signed, depot })?;
+        self.word(Command::SetFee { actor: operator(), permille: 50 })?;
         for number in 0..HOSTS {
             self.add_host(number)?;
         }
         for (number, n) in CLIENTS.enumerate() {
             let random = self.random.fork();
-            self.clients.push(Client::new(number, actor(n, &[Role::Client]), random));
+            self.clients.push(Client::new(number, client(n), random));
         }
         self.at(0, Event::Trouble(Trouble::OperatorLooks));
         Ok(())

@@ -102,7 +102,7 @@ impl World {
     }
 
     /// What fails here fails at the next check.
-    fn failing(&mut self, act: impl FnOnce(&mut Self) -> super::check::Checked) {
+    pub(super) fn failing(&mut self, act: impl FnOnce(&mut Self) -> super::check::Checked) {
         if let Err(violation) = act(self) {
             self.check.found.get_or_insert(violation);
         }
@@ -364,6 +364,7 @@ impl World {
     /// The operator restores what the market barred by itself.
     fn operator_looks(&mut self) {
         self.at(self.now + OPERATOR_EVERY, Event::Trouble(Trouble::OperatorLooks));
+        self.money_matters();
         let Some(market) = &self.market else { return };
         let barred: Vec<HostId> = market.state().hosts().filter(|h| h.suspended).map(|h| h.id).collect();
         // What a copy said may have come late, after it was stopped: its owner is let in again.

@@ -163,6 +163,7 @@ impl World {
             }
         }
         self.audit()?;
+        self.audit_books()?;
         Ok(self.now)
     }
 

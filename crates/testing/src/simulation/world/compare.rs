@@ -34,6 +34,13 @@ impl World {
         Ok(())
     }
 
+    /// The books hold, as they are written (I4).
+    pub(in super::super) fn audit_books(&self) -> Checked {
+        let wrong = self.db.wrong_in_the_books();
+        let wrong = wrong.map_err(|e| Violation { what: format!("the books can't be read: {e}") })?;
+        ensure(wrong.is_empty(), || format!("I4: the books do not hold: {wrong:?}"))
+    }
+
     /// Everything that is too much for every step.
     pub(super) fn audit(&mut self) -> Checked {
         self.check.hosts(&self.computers)?;

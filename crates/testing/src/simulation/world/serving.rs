@@ -160,6 +160,7 @@ impl World {
         let broken = |e: sublet_market::engine::commit::CommitError| Violation { what: format!("no start: {e}") };
         let market = Market::start(&mut self.db, self.now, self.market_wrong).map_err(broken)?;
         self.compare_with(market.state().tables())?;
+        self.audit_books()?;
         self.market = Some(market);
         self.market_life += 1;
         (self.turn_planned, self.held_turn) = (false, None);
