@@ -13,7 +13,6 @@
 //! One seed is one run, to the microsecond: a seed that fails, fails again.
 
 mod books;
-mod books;
 mod check;
 mod client;
 mod computer;
