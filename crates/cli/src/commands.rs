@@ -2,8 +2,8 @@
 
 pub mod access;
 pub mod account;
-pub mod backup;
 pub mod admin;
+pub mod backup;
 pub mod completions;
 pub mod context;
 pub mod copy;

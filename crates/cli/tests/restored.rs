@@ -197,7 +197,12 @@ async fn a_backup_taken_under_load_and_restored_later_grants_nothing_twice_and_l
     tokio::time::sleep(BUSY).await;
     let copied: Value = serde_json::from_str(&sublet(&["-o", "json", "market", "backup"], &[&backup, &dir])).unwrap();
     assert!(copied["leases"].as_u64().unwrap() > 3 && copied["epoch"] == 1, "{copied}");
-    tokio::time::sleep(BUSY).await;
+    let in_backup = query(&backup, CHARGES).len();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while query(&dir.join("market.db"), CHARGES).len() < in_backup + 6 {
+        assert!(Instant::now() < deadline, "little happens after the backup");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let (market, restored) = tokio::task::spawn_blocking({
         let backup = backup.clone();
         move || market.lost_and_restored(&backup)
@@ -235,7 +240,6 @@ async fn a_backup_taken_under_load_and_restored_later_grants_nothing_twice_and_l
     }
 
     let (before, after) = (query(&aside, CHARGES), query(&now, CHARGES));
-    let in_backup = query(&backup, CHARGES).len();
     assert!(before.len() > in_backup + 3, "too little happened after the backup: {in_backup}, {}", before.len());
     for charge in &before {
         assert!(after.contains(charge), "a charge is lost or another one now: {charge:?}");

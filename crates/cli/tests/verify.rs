@@ -93,5 +93,5 @@ fn what_is_no_statement_is_told_apart() {
     assert!(error.contains("line 1 does not begin or end as it has to"), "{error}");
     assert_eq!(said(temp.path(), &["verify"]).0, 2);
     assert_eq!(said(temp.path(), &["verify", "x", "--market-key", "short"]).0, 2);
-    assert_eq!(said(temp.path(), &["statement", "--month", "2026-11"]).0, 2, "a month of an export only");
+    assert_eq!(said(temp.path(), &["statement", "--month", "2026-13"]).0, 2, "no such month");
 }

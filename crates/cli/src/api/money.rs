@@ -2,8 +2,8 @@
 
 use super::{Answer, Market};
 use sublet_wire::api::{
-    AlertView, BalanceView, DisputeView, Fee, LedgerAudit, NewDispute, NewMovement, PurseChange, Resolution,
-    Statement, Story, TransferView,
+    AlertView, BalanceView, DisputeView, Fee, LedgerAudit, NewDispute, NewMovement, PurseChange, Resolution, Statement,
+    Story, TransferView,
 };
 
 impl Market {

@@ -42,7 +42,10 @@ impl Audit {
         super::market::check_is_market(&self.dir)?;
         let attempt = || format!("failed to audit the books of {}", self.dir.display());
         let records = sublet_market::db::Reader::open(&self.dir).with_context(attempt)?;
-        print_audit(&records.audit_ledger().with_context(attempt)?.context("the books are being audited already")?, format)
+        print_audit(
+            &records.audit_ledger().with_context(attempt)?.context("the books are being audited already")?,
+            format,
+        )
     }
 }
 

@@ -195,9 +195,21 @@ async fn before_the_boot_jobs_wait_and_limits_hold() {
     assert_eq!((numbers.len(), numbers[0], numbers[63]), (64, 3, 66));
 }
 
-/// `SUBLET_FLOOD_MIB=10240` for the whole of it.
+/// In a process of its own: its memory is what is looked at. `SUBLET_FLOOD_MIB=10240` for the whole of it.
+#[test]
+fn a_flood_costs_fixed_memory_attached_and_detached() {
+    let out = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "jobs::alone_a_flood_comes", "--nocapture"])
+        .output()
+        .unwrap();
+    let said = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(out.status.success() && said.contains("1 passed"), "{said}");
+    eprintln!("{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_costs_fixed_memory_attached_and_detached() {
+#[ignore = "in a process of its own, started by the test above"]
+async fn alone_a_flood_comes() {
     let mib: u64 = std::env::var("SUBLET_FLOOD_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(256);
     let house = House::open().await;
     let zeros = |mib: u64| format!("dd if=/dev/zero bs=64k count={} 2> /dev/null", mib * 16);

@@ -7,9 +7,7 @@ use sublet_market::db::{FirstMember, Sqlite, create};
 use sublet_market::engine::change::Change;
 use sublet_market::engine::command::certification;
 use sublet_market::engine::commit::Commit;
-use sublet_market::engine::rows::{
-    Account, Host, Image, JoinToken, Member, OfferRow, PartitionRow, Purse,
-};
+use sublet_market::engine::rows::{Account, Host, Image, JoinToken, Member, OfferRow, PartitionRow, Purse};
 use sublet_model::account::Role;
 use sublet_model::host::{Inventory, Tier};
 use sublet_model::identity::{PublicKey, SecretKey, Sha256Digest, Signed};
@@ -81,7 +79,13 @@ pub fn inventory() -> Inventory {
 fn account(n: u128, name: &str, role: Role) -> [Change; 2] {
     let member = Member { id: id(n), account: id(n), name: name.into(), roles: vec![role], created_at: START };
     [
-        Change::Account(Account { id: id(n), name: name.into(), suspended: false, created_at: START, purse: Purse::on_account() }),
+        Change::Account(Account {
+            id: id(n),
+            name: name.into(),
+            suspended: false,
+            created_at: START,
+            purse: Purse::on_account(),
+        }),
         Change::Member(member),
     ]
 }

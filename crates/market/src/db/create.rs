@@ -70,7 +70,13 @@ pub(super) fn describe(connection: &Connection, now: Timestamp, currency: &str) 
 fn operator(first: &FirstMember, now: Timestamp) -> Vec<Change> {
     let name = "operator".to_string();
     vec![
-        Change::Account(Account { id: first.account, name: name.clone(), suspended: false, created_at: now, purse: Purse::on_account() }),
+        Change::Account(Account {
+            id: first.account,
+            name: name.clone(),
+            suspended: false,
+            created_at: now,
+            purse: Purse::on_account(),
+        }),
         Change::Member(Member {
             id: first.member,
             account: first.account,

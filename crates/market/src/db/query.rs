@@ -112,7 +112,8 @@ mod tests {
         let _market = Sqlite::open(dir.path()).unwrap();
         let reader = Reader::open(dir.path()).unwrap();
         assert!(reader.audit_ledger().unwrap().unwrap().holds);
-        let within = reader.slowly(|_| (reader.audit(None, 1).unwrap().len(), reader.audit_ledger().unwrap().is_none()));
+        let within =
+            reader.slowly(|_| (reader.audit(None, 1).unwrap().len(), reader.audit_ledger().unwrap().is_none()));
         assert_eq!(within, Some((1, true)));
     }
 }

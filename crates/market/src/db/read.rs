@@ -59,10 +59,9 @@ pub(super) fn tables(db: &Connection) -> Result<Tables, DbError> {
 }
 
 fn epoch(db: &Connection) -> Result<Epoch, DbError> {
-    let rows: Vec<(String, String)> =
-        all(db, "meta", "select * from meta where name in ('epoch', 'epoch_at')", |c| {
-            Ok((c.get("name")?, c.get("value")?))
-        })?;
+    let rows: Vec<(String, String)> = all(db, "meta", "select * from meta where name in ('epoch', 'epoch_at')", |c| {
+        Ok((c.get("name")?, c.get("value")?))
+    })?;
     let mut epoch = Epoch::default();
     for (name, value) in rows {
         let wrong = |_| DbError::Unreadable { table: "meta", column: "value", problem: format!("{name} is {value:?}") };

@@ -13,6 +13,7 @@ use sublet_model::identity::Sha256Digest;
 use sublet_model::partition::Phase;
 use sublet_model::units::Timestamp;
 
+mod books;
 mod migrating;
 
 /// One lease is over and billed, another one holds the same partition.

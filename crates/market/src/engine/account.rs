@@ -46,7 +46,13 @@ fn create_account(draft: &mut Draft<'_>, actor: &Actor, id: AccountId, name: &st
     if draft.account_by_name(name).is_some() {
         return Err(Refusal::conflict(format!("there is an account {name} already")).advise("choose another name"));
     }
-    draft.put(Change::Account(Account { id, name: name.into(), suspended: false, created_at: draft.now, purse: Purse::default() }));
+    draft.put(Change::Account(Account {
+        id,
+        name: name.into(),
+        suspended: false,
+        created_at: draft.now,
+        purse: Purse::default(),
+    }));
     draft.audit(actor.member, "account.create", id, format!("account {name}"));
     Ok(Outcome::Account(id))
 }

@@ -77,12 +77,7 @@ pub(super) fn payer(draft: &Draft<'_>, account: AccountId) -> Book {
     if on_account { Book::Outside } else { Book::Available(account) }
 }
 
-pub(super) fn hold(
-    draft: &mut Draft<'_>,
-    lease: LeaseId,
-    client: AccountId,
-    micros: Micros,
-) -> Result<(), Refusal> {
+pub(super) fn hold(draft: &mut Draft<'_>, lease: LeaseId, client: AccountId, micros: Micros) -> Result<(), Refusal> {
     let from = draft.ledger().lease(lease).map_or_else(|| payer(draft, client), |of| of.payer);
     transfer(draft, Cause::Hold { lease, client }, from, Book::Held(lease), micros)
 }

@@ -8,7 +8,7 @@ mod kill;
 mod life;
 mod limits;
 mod many;
-mod money;
+pub mod money;
 mod people;
 mod property;
 mod receipts;

@@ -39,7 +39,11 @@ impl Shown {
         for change in &head.keys {
             let signed = self.leases.iter().filter(|lease| lease.signed_by == change.key).count();
             let what = "An earlier key of the market";
-            writeln!(out, "<p class=\"small\">{what}, {}, signed the terms of {signed} of these leases.</p>", change.key)?;
+            writeln!(
+                out,
+                "<p class=\"small\">{what}, {}, signed the terms of {signed} of these leases.</p>",
+                change.key
+            )?;
         }
         writeln!(
             out,

@@ -67,9 +67,7 @@ fn cause(c: &Cells<'_>) -> Result<Cause, DbError> {
         "deposit" => Cause::Deposit { account: c.parse("account")?, reference: reference()? },
         "refund" => Cause::Refund { account: c.parse("account")?, reference: reference()? },
         "hold" => Cause::Hold { lease: c.parse("lease")?, client: c.parse("account")? },
-        "charge" => {
-            Cause::Charge { lease: c.parse("lease")?, lender: c.parse("account")?, receipt: c.get("ordinal")? }
-        }
+        "charge" => Cause::Charge { lease: c.parse("lease")?, lender: c.parse("account")?, receipt: c.get("ordinal")? },
         "void" => Cause::Void { lease: c.parse("lease")? },
         "withhold" => Cause::Withhold { lease: c.parse("lease")? },
         "pay_out" => Cause::PayOut { lease: c.parse("lease")? },

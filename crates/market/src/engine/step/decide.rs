@@ -140,10 +140,8 @@ fn remember(draft: &mut Draft<'_>, once: Option<&Idempotency>, reply: &Reply) {
     if let (Some(asked), Reply::Outcome(outcome)) = (once, reply) {
         let Idempotency { member, key, body } = asked.clone();
         // What may move money is kept for ever.
-        let forever = matches!(
-            outcome,
-            Outcome::Granted { .. } | Outcome::Lease(_) | Outcome::Transfer(_) | Outcome::Dispute(_)
-        );
+        let forever =
+            matches!(outcome, Outcome::Granted { .. } | Outcome::Lease(_) | Outcome::Transfer(_) | Outcome::Dispute(_));
         let (outcome, at) = (outcome.clone(), draft.now);
         draft.put(Change::Done { member, key, body, outcome, forever, at });
     }

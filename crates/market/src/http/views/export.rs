@@ -62,12 +62,7 @@ fn told(state: &State, lease: Arc<Lease>, charge: ChargeRow) -> Told {
         borne_by: row.borne_by,
         note: row.note.clone(),
     };
-    Told {
-        held: state.held_for(lease.id),
-        credits: state.credits(lease.id).map(credit).collect(),
-        lease,
-        charge,
-    }
+    Told { held: state.held_for(lease.id), credits: state.credits(lease.id).map(credit).collect(), lease, charge }
 }
 
 /// The leases of a statement, and its head; none if there are more than `most`.
@@ -121,10 +116,5 @@ pub fn life(told: Told, receipts: Vec<(Timestamp, Signed<Receipt>)>) -> Life {
         settled_at: charge.settled_at,
     };
     let billed = usize::try_from(charge.receipt_seq).unwrap_or(usize::MAX);
-    Life {
-        terms: lease.agreed.signed.clone(),
-        seen,
-        receipts: receipts.into_iter().take(billed).collect(),
-        credits,
-    }
+    Life { terms: lease.agreed.signed.clone(), seen, receipts: receipts.into_iter().take(billed).collect(), credits }
 }
