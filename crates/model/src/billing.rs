@@ -357,6 +357,39 @@ mod tests {
     }
 
     #[test]
+    fn prices_are_plausible_up_to_their_ends() {
+        let most = MicrosPerHour::MAX;
+        let all = PriceList {
+            setup: Micros(most.0),
+            flat: most,
+            cpu: most,
+            memory: most,
+            disk: most,
+            shortest_charge_seconds: Seconds::MAX,
+        };
+        assert!(all.is_plausible() && PriceList::default().is_plausible());
+        let bad = [
+            PriceList { flat: MicrosPerHour(most.0 + 1), ..all },
+            PriceList { disk: MicrosPerHour(-1), ..all },
+            PriceList { setup: Micros(most.0 + 1), ..all },
+            PriceList { setup: Micros(-1), ..all },
+            PriceList { shortest_charge_seconds: Seconds(-1), ..all },
+            PriceList { shortest_charge_seconds: Seconds(Seconds::MAX.0 + 1), ..all },
+        ];
+        assert!(bad.iter().all(|prices| !prices.is_plausible()));
+    }
+
+    #[test]
+    fn a_fee_of_nothing_is_not_written_and_each_bound_has_words() {
+        let text = |fee_permille| serde_json::to_string(&Terms { fee_permille, ..terms(prices()) }).unwrap();
+        assert!(!text(0).contains("fee_permille") && text(7).contains("\"fee_permille\":7"));
+        use Bound::*;
+        let all = [NeverRan, Receipts, Term, Paid, Window, Clock, Shortest];
+        let words: std::collections::BTreeSet<&str> = all.iter().map(|bound| bound.words()).collect();
+        assert!(words.len() == all.len() && words.iter().all(|words| words.contains(' ')), "{words:?}");
+    }
+
+    #[test]
     fn the_shortest_charge_counts_once_ready() {
         let t = terms(PriceList { shortest_charge_seconds: Seconds(60), ..prices() });
         assert_eq!(settle(&t, Some(Seconds(1)), seen(5)).billed_seconds, Seconds(60));

@@ -149,6 +149,8 @@ mod tests {
         assert_eq!(check(Some(&end), receipt(4, 20, Some(d)), e), Err(ReceiptError::Gap { wanted: 2, got: 4 }));
         assert_eq!(check(Some(&end), receipt(2, 20, Some(e)), e), Err(ReceiptError::Fork));
         assert_eq!(check(Some(&end), receipt(2, 9, Some(d)), e), Err(ReceiptError::Backwards { before: 10, after: 9 }));
+        let later = ChainEnd { seq: 3, ..end.clone() };
+        assert_eq!(check(Some(&later), receipt(2, 10, Some(d)), e), Ok(Intake::Known), "taken in long ago");
         let done = ChainEnd { last: true, ..end };
         assert_eq!(check(Some(&done), receipt(2, 20, Some(d)), e), Err(ReceiptError::AfterLast));
         let other = Receipt { generation: 2, ..receipt(1, 0, None) };

@@ -137,6 +137,42 @@ fn what_was_written_holds_and_comes_to_its_sum() {
 }
 
 #[test]
+fn fees_and_credits_are_added_up_for_each_side() {
+    let with_fee = |n: u128| {
+        let mut life = life(n);
+        let terms = Terms { fee_permille: 100, ..terms(n) };
+        life.terms = Signed::sign(&terms, &market()).unwrap();
+        let first = life.credits[0].clone();
+        let more = Credit { number: 2, micros: Micros(20), borne_by: CreditBearer::Operator, ..first };
+        life.credits.push(more);
+        life
+    };
+    // 700 each: 70 of it the fee; 50 given back by the lender, 20 by the operator.
+    for (side, amount) in [(Side::Client, 1260), (Side::Lender, 1160), (Side::Operator, 100)] {
+        let mut writer = Writer::new(Head { side, ..head() }).unwrap();
+        for n in [1, 2] {
+            let charge = writer.lease(with_fee(n)).unwrap();
+            assert_eq!((charge.fee, charge.earned), (Micros(70), Micros(630)));
+        }
+        let text = writer.finish(&market()).unwrap();
+        let Verdict::Holds(holds) = verify(text.as_bytes(), None) else {
+            panic!("{:?}", verify(text.as_bytes(), None))
+        };
+        assert_eq!((holds.charged, holds.credited), (Micros(1400), Micros(140)));
+        assert_eq!((holds.fees, holds.earned, holds.amount), (Micros(140), Micros(1160), Micros(amount)));
+    }
+}
+
+#[test]
+fn what_costs_nothing_has_no_line() {
+    let mut terms = terms(1);
+    (terms.prices.memory, terms.resources.disk) = (MicrosPerHour(0), GiB(0));
+    let charge = work_out(&terms, &seen(&terms), 1, Some(Seconds(10)));
+    let lines: Vec<&str> = charge.segments[0].lines.iter().map(|line| line.what.as_str()).collect();
+    assert_eq!(lines, ["flat", "cpu"]);
+}
+
+#[test]
 fn the_charge_is_the_bill() {
     let terms = terms(1);
     let seen = seen(&terms);
