@@ -93,11 +93,15 @@ impl<'a> Desk<'a> {
         &self,
         request: &JobRequest,
         stood: &mut Instant,
-        take: impl FnMut(&[u8]) -> io::Result<()>,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> anyhow::Result<bool> {
         let (pass, key) = leasing::pass_of(self.market, self.lease).await?;
-        let begun = Instant::now();
-        match ssh::ask(&pass, &key, request, take).await? {
+        let mut came = false;
+        let taking = |bytes: &[u8]| {
+            came = true;
+            take(bytes)
+        };
+        match ssh::ask(&pass, &key, request, taking).await? {
             Asked::Done => Ok(true),
             Asked::Refused(255, words) => {
                 let seen = leasing::reason_within(self.market, pass.lease, Duration::from_secs(3)).await;
@@ -109,9 +113,13 @@ impl<'a> Desk<'a> {
             }
             Asked::Refused(code, words) => Err(Failure::new(exit(code), words).into()),
             Asked::Broken(words) => {
-                if begun.elapsed() > Duration::from_secs(5) {
-                    // It stood for a while: patience begins anew.
+                if came {
+                    // It stood: patience begins anew.
                     *stood = Instant::now();
+                }
+                let seen = leasing::reason_within(self.market, pass.lease, Duration::from_secs(1)).await;
+                if let Some(lease) = seen.filter(|lease| !lease.state.is_wanted()) {
+                    return Err(leasing::ended(&lease).with_exit(Exit::Transport).into());
                 }
                 let denied = words.contains("Permission denied") || words.contains("the lease has ended");
                 if denied || stood.elapsed() > TRY_FOR {

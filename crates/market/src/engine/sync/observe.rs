@@ -18,6 +18,8 @@ use sublet_wire::sync::{Observed, ended_by_host};
 const FAILED_BOOTS: u32 = 3;
 /// For how long at first; doubled with every further failure.
 const BACKOFF: Seconds = Seconds(600);
+/// For how long a partition is not lent in which something was seen to run that nobody holds.
+const CLOSED: Seconds = Seconds(60);
 /// For how long at most.
 const LONGEST_BACKOFF: Seconds = Seconds(86_400);
 
@@ -60,7 +62,9 @@ impl Intake<'_, '_> {
             );
             return self.flag("sync.generation_ahead", seen.partition, warning);
         }
-        let Some(lease) = self.draft.holder(seen.partition).cloned() else { return };
+        let Some(lease) = self.draft.holder(seen.partition).cloned() else {
+            return self.keep_closed(seen);
+        };
         if applied.generation < lease.generation {
             // It has not applied the grant yet; the plan of the answer tells it to. But where the
             // guest was up, the host has lost its record, and what it had with it.
@@ -82,6 +86,24 @@ impl Intake<'_, '_> {
             self.flag("sync.other_allocation", lease.id, warning);
         }
         self.follow(&lease, seen);
+    }
+
+    /// Something runs that nobody holds: a copy of the agent runs what the other one has said gone.
+    /// Nothing is granted there until it stops, which the plan tells it to.
+    fn keep_closed(&mut self, seen: &Observed) {
+        let Some(partition) = self.draft.partition(seen.partition) else { return };
+        let runs = !matches!(seen.phase, Phase::Idle | Phase::Gone { .. });
+        if !runs || seen.applied.generation != partition.allocation.generation {
+            return;
+        }
+        let (failed_boots, until) = (partition.failed_boots, self.draft.now.after(CLOSED));
+        let soon = self.draft.now.after(Seconds(CLOSED.0 / 2));
+        if partition.unlisted_until.is_some_and(|closed| closed > soon) {
+            return;
+        }
+        let (partition, warning) = (partition.id, format!("partition {} runs what nobody holds", partition.name));
+        self.draft.put(Change::PartitionBoots { partition, failed_boots, unlisted_until: Some(until) });
+        self.flag("sync.runs_unheld", partition, warning);
     }
 
     /// The host's phase, as events of the lease.
