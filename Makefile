@@ -30,9 +30,11 @@ demo: images ## the main job, end to end, on real partitions of this computer
 test: setup guest ## every test, with real partitions among them
 	@scripts/test
 
-soak: ## the simulation with more seeds, 10 GiB out of a guest: `make soak SEEDS=20000 FIRST=1000`
+soak: ## more seeds, 10 GiB out of a guest, 100 real sequences: `make soak SEEDS=20000 FIRST=1000`
 	@SUBLET_SEEDS=$(SEEDS) SUBLET_FIRST=$(FIRST) cargo test --release --locked -p sublet-testing --test simulation whatever -- --nocapture
 	@SUBLET_FLOOD_MIB=10240 cargo test --release --locked -p sublet-host --test ssh a_flood_costs -- --nocapture
+	@SUBLET_SEQUENCES=10000 cargo test --release --locked -p sublet-host --lib sequences -- --nocapture
+	@scripts/test real _for_long --ignored
 
 broken: ## builds that are broken on purpose: the simulation has to catch each
 	@scripts/broken

@@ -398,4 +398,6 @@ fn may_begin(wanted: &Wanted, run: &Run, total: Resources, policy: &Policy) -> R
 }
 
 #[cfg(test)]
+mod sequences;
+#[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@
 #![allow(clippy::print_stdout, reason = "what was seen stands beside the verdict")]
 
 mod access;
+mod altered;
+mod altered_random;
 mod apart;
 mod crashes;
 mod ending;
