@@ -2,7 +2,7 @@
 
 use crate::commands::{
     access, account, admin, completions, context, copy, depot, dispute, forward, host, image, job, lease, market,
-    money, rent, run, search, ssh_config, statement, token, user, verify,
+    money, proxy, rent, run, search, ssh_config, statement, token, user, verify,
 };
 use crate::config::Asked;
 use crate::output::Format;
@@ -65,6 +65,7 @@ pub enum Command {
     Ssh(access::Ssh),
     Cp(copy::Copy),
     Forward(forward::Forward),
+    Proxy(proxy::Proxy),
     SshConfig(ssh_config::SshConfig),
     #[command(subcommand)]
     Job(job::Job),

@@ -19,6 +19,7 @@ pub mod market;
 pub mod money;
 mod nearest;
 mod needs;
+pub mod proxy;
 pub mod rent;
 mod renting;
 pub mod run;
@@ -47,6 +48,7 @@ pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
         Command::Ssh(ssh) => return ssh.run(&market()?).await,
         Command::Cp(copy) => return copy.run(&market()?).await,
         Command::Forward(forward) => return forward.run(&market()?).await,
+        Command::Proxy(proxy) => return proxy.run(market).await,
         Command::SshConfig(config) => return config.run(&market()?).await,
         Command::Job(job) => return job.run(&market()?, format).await,
         Command::Release(release) => return release.run(&market()?, format).await,

@@ -2,10 +2,19 @@
 
 use crate::args::Command;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing_subscriber::EnvFilter;
+
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the person asked for more words.
+pub fn is_verbose() -> bool {
+    VERBOSE.load(Ordering::Relaxed)
+}
 
 /// Starts logging; `RUST_LOG` has the last word.
 pub fn start(command: &Command, verbose: u8) {
+    VERBOSE.store(verbose > 0, Ordering::Relaxed);
     let default = match (command.serves(), verbose) {
         (true, 0) => "info",
         (false, 0) => "error",

@@ -4,12 +4,14 @@
 
 mod ask;
 mod command;
+mod dial;
 mod key;
 mod pass;
 mod run;
 
 pub use ask::{Asked, ask};
 pub use command::{Invocation, quoted, settings, shell_line, way};
+pub use dial::{Line, dial};
 pub use key::ClientKey;
 pub use pass::Pass;
 pub use run::{Ended, available, end_with_us, run, run_tool};

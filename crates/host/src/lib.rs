@@ -17,6 +17,7 @@ pub mod inventory;
 pub mod join;
 pub mod meter;
 pub mod partition;
+pub mod path;
 pub mod reconcile;
 pub mod store;
 pub mod sync;

@@ -21,6 +21,9 @@ pub struct Config {
     /// Whether to speak TLS.
     #[serde(default)]
     pub tls: Tls,
+    /// Where the relay listens, TCP and UDP; none: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<SocketAddr>,
 }
 
 /// Whether to speak TLS.
@@ -99,6 +102,7 @@ impl Config {
         let text = toml::to_string(self).map_err(|e| unusable(e.to_string()))?;
         let text = format!(
             "# Settings of this market; read when it starts.\n\
+             # relay: where clients and hosts meet that can't reach each other, such as \"0.0.0.0:7404\".\n\
              # tls: auto (off loopback), always, or never (then it starts on loopback only).\n{text}"
         );
         std::fs::write(&path, text).map_err(|source| ConfigError::Io { attempt: "write", path: path.clone(), source })
@@ -112,7 +116,8 @@ mod tests {
     #[test]
     fn settings_survive_the_disk_and_mistakes_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config { name: "lab".into(), currency: "EUR".into(), listen: loopback(), tls: Tls::Auto };
+        let config =
+            Config { name: "lab".into(), currency: "EUR".into(), listen: loopback(), tls: Tls::Auto, relay: None };
         config.create(dir.path()).unwrap();
         assert_eq!(Config::load(dir.path()).unwrap(), config);
 

@@ -4,11 +4,13 @@ use crate::engine::command::{Command, Idempotency, Outcome, Refusal, Reply};
 use crate::engine::state::State;
 use crate::engine::thread::Handle;
 use crate::keys::Keys;
+use crate::relay::Tokens;
 use axum::Router;
 use std::sync::Arc;
 use sublet_model::identity::Sha256Digest;
-use sublet_model::ids::{HostId, MemberId};
+use sublet_model::ids::{HostId, LeaseId, MemberId};
 use sublet_model::units::Timestamp;
+use sublet_wire::path::{RelayOffer, RelayPass};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -62,6 +64,8 @@ pub struct App {
     pub currency: String,
     /// Of the TLS certificate; none on loopback without TLS.
     pub fingerprint: Option<Sha256Digest>,
+    /// The relay, if there is one, and what lets clients use it.
+    pub relay: Option<(RelayOffer, Tokens)>,
     /// Open sessions of hosts.
     pub sessions: Sessions,
     /// How much each member has going on.
@@ -88,6 +92,7 @@ impl App {
             keys,
             currency,
             fingerprint,
+            relay: None,
             sessions: Sessions::default(),
             members: Gate::new(MOST_FOR_A_MEMBER),
             hosts: Gate::new(MOST_FOR_A_HOST),
@@ -103,6 +108,13 @@ impl App {
     /// Reads what is committed.
     pub fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         self.handle.read(look)
+    }
+
+    /// What a lease's client is told of the relay.
+    fn relay_pass(&self, lease: LeaseId, expires_at: Timestamp) -> Option<RelayPass> {
+        let (offer, tokens) = self.relay.as_ref()?;
+        let token = tokens.make(lease, expires_at);
+        Some(RelayPass { port: offer.port, fingerprint: offer.fingerprint, token })
     }
 
     /// Asks the engine for anything but a sync or renting.

@@ -9,6 +9,7 @@ pub mod http;
 pub mod init;
 pub mod keys;
 pub mod month;
+pub mod relay;
 pub mod serve;
 pub mod tasks;
 pub mod tls;

@@ -8,6 +8,7 @@ use crate::engine::commit::CommitError;
 use crate::engine::thread::{Handle, Running};
 use crate::http::{App, router};
 use crate::keys::{Keys, KeysError};
+use crate::relay::{Relay, RelayError, Tokens};
 use crate::tls::{self, Identity, TlsError};
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use sublet_model::identity::Sha256Digest;
 use sublet_wire::connections::{self, Capped};
+use sublet_wire::path::RelayOffer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Why a market does not run, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The relay can't be opened.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// The settings can't be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -71,6 +76,8 @@ pub struct ServeOptions {
     pub listen: Option<SocketAddr>,
     /// Whether to speak TLS instead.
     pub tls: Option<Tls>,
+    /// Where the relay listens instead; port 0 takes any that is free.
+    pub relay: Option<SocketAddr>,
 }
 
 /// A running market.
@@ -80,6 +87,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// SHA-256 of its certificate; none without TLS.
     pub fingerprint: Option<Sha256Digest>,
+    /// Its relay, if it has one.
+    pub relay: Option<RelayOffer>,
     task: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -110,15 +119,27 @@ pub async fn serve(dir: &Path, options: ServeOptions, stop: CancellationToken) -
     let bound = |source| ServeError::Bind { address: wanted, source };
     let listener = TcpListener::bind(wanted).map_err(bound)?;
     let address = listener.local_addr().map_err(bound)?;
+    let relay = match options.relay.or(config.relay) {
+        // It speaks TLS wherever it is: with its certificate it also tells hosts as what they are seen.
+        Some(at) => Some(Relay::open(at, &tls::load(dir)?).await?),
+        None => None,
+    };
     let currency = database.currency()?;
     let clock = Arc::new(MarketClock::new(database.market_time()?));
     let engine_keys = crate::engine::Keys { market: keys.signing.clone(), ssh_ca: vec![keys.ssh_ca_public()] };
     let engine = Running::start(database, engine_keys, clock)?;
     let fingerprint = identity.as_ref().map(|identity| identity.fingerprint);
-    let app = App::new(engine.handle.clone(), records, keys, currency, fingerprint, stop.clone());
+    let tokens = Tokens::of(&keys.signing);
+    let offer = relay.as_ref().map(|relay| relay.offer.clone());
+    let mut app = App::new(engine.handle.clone(), records, keys, currency, fingerprint, stop.clone());
+    app.relay = offer.clone().map(|offer| (offer, tokens.clone()));
+    if let Some(relay) = relay {
+        tracing::info!(port = relay.offer.port, "the relay is open");
+        tokio::spawn(relay.serve(engine.handle.clone(), tokens, stop.clone()));
+    }
     tracing::info!(%address, tls = fingerprint.is_some(), name = config.name, "the market is open");
     let task = tokio::spawn(run(listener, identity, app, engine, stop));
-    Ok(Server { address, fingerprint, task })
+    Ok(Server { address, fingerprint, relay: offer, task })
 }
 
 /// The certificate, where TLS is to be spoken.

@@ -38,6 +38,8 @@ pub struct World {
     pub hosts: Vec<Host>,
     /// Between the hosts and the market.
     pub relay: Relay,
+    /// What the market is told besides when it is started next.
+    pub market_words: Vec<String>,
     /// What the market finds in its environment when it is started next.
     pub market_environment: Vec<(String, String)>,
     /// What an agent finds in its environment when it is started next.
@@ -151,6 +153,7 @@ impl World {
             market: None,
             _depot: depot,
             hosts: Vec::new(),
+            market_words: Vec::new(),
             market_environment: Vec::new(),
             host_environment: Vec::new(),
         };
@@ -190,6 +193,7 @@ impl World {
                 .args(["market", "serve"])
                 .arg(self.market_dir())
                 .args(["--listen", &self.market_address])
+                .args(&self.market_words)
                 .envs(self.market_environment.iter().cloned()),
             self.dir.path(),
         )?;
@@ -252,7 +256,7 @@ impl World {
     ///
     /// Its partitions boot: no template is made beside what a test looks at.
     pub fn add_host(&mut self, name: &str, partitions: &[String]) -> Result<&Host> {
-        self.add_host_with(name, partitions, &["--templates", "0"])
+        self.add_host_with(name, partitions, &["--templates", "0", "--quic", "off", "--ssh-listen", "127.0.0.1:0"])
     }
 
     /// The same, with more words for its agent.
@@ -300,11 +304,15 @@ impl World {
     /// Starts a host's agent, where it stopped before.
     pub fn start_agent(&mut self, at: usize) -> Result<()> {
         let (name, state) = (self.hosts[at].name.clone(), self.hosts[at].state.clone());
+        // On this computer alone, unless the words say otherwise.
+        let says = self.hosts[at].words.iter().any(|word| word == "--quic");
+        let quic: &[&str] = if says { &[] } else { &["--quic", "127.0.0.1:0"] };
         let agent = Process::start(
             &format!("agent-{name}"),
             Command::new(&self.options.program)
                 .args(["host", "run", "--accel", "tcg", "--state"])
                 .arg(&state)
+                .args(quic)
                 .args(&self.hosts[at].words)
                 .envs(self.host_environment.iter().cloned()),
             self.dir.path(),

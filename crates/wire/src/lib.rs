@@ -1,6 +1,6 @@
 //! What crosses the network, shared by both ends: bodies, problems, the host's sync and its proof
-//! of identity, the one HTTP client, and the cap on
-//! connections that every server has.
+//! of identity, the one HTTP client, the way from client to host, and the cap on connections that
+//! every server has.
 
 pub mod api;
 pub mod client;
@@ -8,6 +8,7 @@ pub mod connections;
 pub mod jobs;
 pub mod join;
 pub mod mac;
+pub mod path;
 pub mod problem;
 pub mod sync;
 pub mod tls;

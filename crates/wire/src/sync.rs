@@ -3,6 +3,7 @@
 //! Level-triggered: each message may be lost, repeated or late, and the next one says it all again,
 //! but for what the other side is known to have: see [`Told`].
 
+use crate::path::RelayOffer;
 use serde::{Deserialize, Serialize};
 use sublet_model::host::Inventory;
 use sublet_model::identity::{PublicKey, Signed};
@@ -161,7 +162,7 @@ pub struct SyncMessage {
     /// What the computer has now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inventory: Option<Inventory>,
-    /// Where clients reach the host's SSH server, such as `127.0.0.1:40222`.
+    /// How clients reach the host: see [`crate::path::Reach`].
     pub dial: String,
     /// How the owner divided it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,7 +206,7 @@ pub struct SyncRequest {
     pub wall_clock: Timestamp,
     /// What the computer has now.
     pub inventory: Inventory,
-    /// Where clients reach the host's SSH server, such as `127.0.0.1:40222`.
+    /// How clients reach the host: see [`crate::path::Reach`].
     pub dial: String,
     /// How the owner divided it.
     pub division: Division,
@@ -265,6 +266,9 @@ pub struct SyncAnswer {
     pub warnings: Vec<String>,
     /// The keys that may sign client certificates now, in OpenSSH's form.
     pub ssh_ca: Vec<String>,
+    /// The market's relay, if it has one: clients may be waiting there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayOffer>,
     /// The market's clock.
     pub market_time: Timestamp,
     /// The lives that were told with this sync: they need not be told again.

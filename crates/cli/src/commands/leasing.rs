@@ -40,7 +40,7 @@ pub async fn renew(market: &Market, which: &str, key: &ClientKey) -> anyhow::Res
     let lease = market.lease(which).await?;
     let request = AccessRequest { ssh_public_key: Some(key.public.clone()) };
     let access = market.access(&lease.id.to_string(), &request).await?;
-    Pass::keep(&market.folder, key, &lease, &access)
+    Pass::keep(market, key, &lease, &access)
 }
 
 /// Until when to wait.

@@ -49,7 +49,7 @@ pub struct Init {
 ///
 /// Speaks TLS off loopback; nothing listens beyond this computer unless told to.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sublet market serve ./market --listen 0.0.0.0:7400")]
+#[command(after_help = "Example:\n  sublet market serve ./market --listen 0.0.0.0:7400 --relay 0.0.0.0:7404")]
 pub struct Serve {
     /// The market's folder
     #[arg(env = "SUBLET_MARKET_DIR", hide_env_values = true, default_value = "market")]
@@ -57,6 +57,10 @@ pub struct Serve {
     /// Where to listen [default: as market.toml says]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Run a relay here, where clients and hosts meet that can't reach each other directly: TCP and
+    /// UDP [default: as market.toml says]
+    #[arg(long, value_name = "ADDRESS")]
+    relay: Option<SocketAddr>,
     /// Whether to speak TLS [default: as market.toml says]
     #[arg(long, value_enum, value_name = "WHEN")]
     tls: Option<WhenTls>,
@@ -87,7 +91,8 @@ impl Market {
 
 impl Init {
     fn run(self, format: Format) -> anyhow::Result<()> {
-        let config = Config { name: self.name, currency: self.currency, listen: self.listen, tls: Tls::Auto };
+        let config =
+            Config { name: self.name, currency: self.currency, listen: self.listen, tls: Tls::Auto, relay: None };
         let own = [self.listen.ip().to_string(), "localhost".into()];
         let names = if self.names.is_empty() { own.into() } else { self.names };
         let token = init(&self.dir, &config, &names)
@@ -124,11 +129,14 @@ impl Serve {
             WhenTls::Always => Tls::Always,
             WhenTls::Never => Tls::Never,
         });
-        let options = ServeOptions { listen: self.listen, tls };
+        let options = ServeOptions { listen: self.listen, tls, relay: self.relay };
         let server = serve(&self.dir, options, cancellation).await;
         let server = server.with_context(|| format!("failed to start the market of {}", self.dir.display()))?;
         let print = server.fingerprint.map_or(String::new(), |print| format!(", certificate sha256:{print}"));
         tracing::info!("the market is listening at {}{print}", server.base());
+        if let Some(relay) = &server.relay {
+            tracing::info!("the relay is at port {}, TCP and UDP", relay.port);
+        }
         Ok(server.ended().await?)
     }
 }

@@ -62,7 +62,7 @@ pub async fn rent(market: &Market, needs: &Needs, wish: Wish) -> anyhow::Result<
     let Granted { lease, access, others, .. } = granted;
     let all = std::iter::once(GrantedLease { lease, access }).chain(others);
     all.map(|GrantedLease { lease, access }| {
-        let pass = Pass::keep(&market.folder, &key, &lease, &access)?;
+        let pass = Pass::keep(market, &key, &lease, &access)?;
         Ok(Rented { lease, pass, key: key.clone() })
     })
     .collect()

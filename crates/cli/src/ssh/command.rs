@@ -1,6 +1,7 @@
 //! From a pass to the arguments of `ssh`.
 
 use super::{ClientKey, Pass};
+use anyhow::Context;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -48,13 +49,32 @@ pub fn way(pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<OsString>> {
 
 /// The same as lines of a configuration file.
 pub fn settings(pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<(&'static str, String)>> {
-    let (host, port) = address(&pass.dial)?;
-    let mut all = vec![("HostName", host), ("Port", port.to_string()), ("User", pass.user.clone())];
+    let reach = pass.reach()?;
+    let mut all = match &reach.tcp {
+        _ if reach.has_quic() => vec![("HostName", pass.lease.to_string()), ("ProxyCommand", proxy_command(pass)?)],
+        Some(tcp) => {
+            let (host, port) = address(tcp)?;
+            vec![("HostName", host), ("Port", port.to_string())]
+        }
+        None => anyhow::bail!("the host says no way in that this program knows: {:?}", pass.dial),
+    };
+    all.push(("User", pass.user.clone()));
     all.extend(options(pass));
     all.push(("UserKnownHostsFile", in_quotes(&pass.known_hosts())));
     all.push(("CertificateFile", in_quotes(&pass.certificate())));
     all.push(("IdentityFile", in_quotes(&key.path)));
     Ok(all)
+}
+
+/// This program, as what carries the bytes. A shell runs it, after `ssh` has expanded `%`.
+fn proxy_command(pass: &Pass) -> anyhow::Result<String> {
+    let ours = std::env::current_exe().context("failed to find this program's own file")?;
+    let mut words = vec![ours.to_string_lossy().into_owned()];
+    if crate::logs::is_verbose() {
+        words.push("-v".into());
+    }
+    words.extend(["proxy".into(), "--pass".into(), pass.folder.to_string_lossy().into_owned()]);
+    Ok(quoted(&words).replace('%', "%%"))
 }
 
 /// Nothing is asked, nothing is trusted that the market did not vouch for, nothing of the
@@ -83,7 +103,7 @@ fn in_quotes(path: &Path) -> String {
 }
 
 /// `127.0.0.1:40222` or `[::1]:22`; a name of letters only, since the market chooses it.
-fn address(dial: &str) -> anyhow::Result<(String, u16)> {
+pub(super) fn address(dial: &str) -> anyhow::Result<(String, u16)> {
     let bad = || anyhow::anyhow!("the market gave {dial:?} as where to dial, which is no address");
     let (host, port) = dial.rsplit_once(':').ok_or_else(bad)?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -115,6 +135,7 @@ pub fn quoted(words: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sublet_model::identity::PublicKey;
     use sublet_model::units::Timestamp;
 
     fn pass(dial: &str) -> Pass {
@@ -123,6 +144,8 @@ mod tests {
             name: "box".into(),
             user: "lease_00000000000000000000000005".into(),
             dial: dial.into(),
+            identity: Some(PublicKey([7; 32])),
+            relay: None,
             expires_at: Timestamp(0),
             folder: "/home/a b/leases/5".into(),
         }
@@ -156,6 +179,22 @@ mod tests {
             assert!(all.contains(wanted), "{wanted} is missing in {all}");
         }
         assert!(all.ends_with("-- lease_00000000000000000000000005"), "{all}");
+    }
+
+    #[test]
+    fn a_host_with_quic_is_reached_through_this_program() {
+        for dial in ["quic=192.0.2.7:1", "quic=192.0.2.7:1;tcp=192.0.2.7:22"] {
+            let all = line(&Invocation::default(), dial);
+            assert!(all.contains(" proxy --pass '/home/a b/leases/5'"), "{all}");
+            assert!(all.contains("HostName=lease_00000000000000000000000005"), "{all}");
+            assert!(!all.contains("Port="), "{all}");
+        }
+        // A relay to which we have no pass leads nowhere, and a line without any way is said to be one.
+        let key = ClientKey { path: "id".into(), public: String::new() };
+        for nowhere in ["quic=;relay", "pigeon", ""] {
+            let error = Invocation::default().arguments(&pass(nowhere), &key).unwrap_err().to_string();
+            assert!(error.contains("no way in"), "{error}");
+        }
     }
 
     #[test]

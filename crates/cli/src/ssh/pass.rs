@@ -2,15 +2,18 @@
 //! not to be reached.
 
 use super::ClientKey;
+use crate::api::Market;
 use crate::config::{private_folder, write_private};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use sublet_model::identity::PublicKey;
 use sublet_model::ids::LeaseId;
 use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::api::{Access, LeaseView};
+use sublet_wire::path::{Reach, RelayPass};
 
 /// A certificate that expires sooner than this is renewed before it is used.
 const RENEW_BEFORE: Seconds = Seconds(5 * 60);
@@ -26,8 +29,14 @@ pub struct Pass {
     pub name: String,
     /// As whom to log in.
     pub user: String,
-    /// Where to dial.
+    /// How the host is reached.
     pub dial: String,
+    /// The host's identity, to which QUIC is dialled.
+    #[serde(default)]
+    pub identity: Option<PublicKey>,
+    /// The relay where the host is to be found, if there is one.
+    #[serde(default)]
+    pub relay: Option<Relay>,
     /// When the certificate expires.
     pub expires_at: Timestamp,
     /// Its own folder, 0700.
@@ -35,10 +44,26 @@ pub struct Pass {
     pub folder: PathBuf,
 }
 
+/// The market's relay, and what lets us use it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Relay {
+    /// Where it is.
+    pub url: String,
+    /// Our right to it.
+    pub pass: RelayPass,
+}
+
+impl Relay {
+    fn of(market: &Market, pass: &RelayPass) -> Option<Self> {
+        Some(Self { url: pass.offer().url(market.base())?.to_string(), pass: pass.clone() })
+    }
+}
+
 impl Pass {
     /// Keeps what came with a grant. Texts of the market are parsed before they stand in a file
     /// that `ssh` obeys.
-    pub fn keep(context: &Path, key: &ClientKey, lease: &LeaseView, access: &Access) -> anyhow::Result<Self> {
+    pub fn keep(market: &Market, key: &ClientKey, lease: &LeaseView, access: &Access) -> anyhow::Result<Self> {
+        let context = &market.folder;
         let certificate = ssh_key::Certificate::from_openssh(&access.certificate)
             .context("failed to read the certificate that the market gave")?;
         let own = ssh_key::PublicKey::from_openssh(&key.public)?;
@@ -54,6 +79,8 @@ impl Pass {
             name: lease.name.clone(),
             user: access.user.clone(),
             dial: access.dial.clone(),
+            identity: access.identity,
+            relay: access.relay.as_ref().and_then(|pass| Relay::of(market, pass)),
             expires_at: access.expires_at,
             folder,
         };
@@ -66,6 +93,22 @@ impl Pass {
     /// The pass of a lease by its id or name; of two leases of one name the newer.
     pub fn find(context: &Path, which: &str) -> Option<Self> {
         all(context).into_iter().filter(|p| p.name == which || p.lease.to_string() == which).max_by_key(|p| p.lease)
+    }
+
+    /// The pass in a folder.
+    pub fn read(folder: &Path) -> anyhow::Result<Self> {
+        let file = folder.join("pass.json");
+        let text = fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        let pass: Self = serde_json::from_slice(&text).with_context(|| format!("{} is no pass", file.display()))?;
+        Ok(Self { folder: folder.to_owned(), ..pass })
+    }
+
+    /// How the host is reached.
+    pub fn reach(&self) -> anyhow::Result<Reach> {
+        let reach: Reach = self.dial.parse().context("the market's word on how to reach the host can't be used")?;
+        // Without the host's key nobody would know who answers.
+        let quic = reach.quic.filter(|_| self.identity.is_some());
+        Ok(Reach { quic, relayed: reach.relayed && self.relay.is_some(), tcp: reach.tcp })
     }
 
     /// Whether the certificate will do for now.
@@ -107,11 +150,7 @@ fn folder_of(context: &Path, lease: LeaseId) -> PathBuf {
 
 fn all(context: &Path) -> Vec<Pass> {
     let folders = fs::read_dir(context.join("leases")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let read = |folder: PathBuf| {
-        let pass: Pass = serde_json::from_slice(&fs::read(folder.join("pass.json")).ok()?).ok()?;
-        Some(Pass { folder, ..pass })
-    };
-    folders.filter_map(read).collect()
+    folders.filter_map(|folder| Pass::read(&folder).ok()).collect()
 }
 
 fn now() -> Timestamp {

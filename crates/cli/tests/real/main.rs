@@ -18,6 +18,8 @@ mod jobs;
 mod locked;
 mod money;
 mod outage;
+mod path;
+mod path_nat;
 mod silence;
 mod tools;
 mod warm;

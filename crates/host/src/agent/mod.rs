@@ -26,11 +26,12 @@ mod ticker;
 mod users;
 mod worker;
 
-pub use run::{DEFAULT_ADDRESS, DEFAULT_BOOT_DEADLINE, FIRST_UID, RunOptions, measure, run};
+pub use run::{DEFAULT_BOOT_DEADLINE, FIRST_UID, RunOptions, measure, run};
 pub use shared::{Config, Linked, Shared, Slot};
 
 use crate::images::Cache;
 use crate::jobs::Jobs;
+use crate::path::Entrances;
 use crate::ssh::SshServer;
 use crate::store::{AgentLock, Identity, Stage, Store};
 use crate::vmm::Vmm;
@@ -41,7 +42,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use sublet_wire::client::Client;
 use templates::Templates;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -61,14 +61,14 @@ pub struct Agent<V> {
 }
 
 impl<V: Vmm> Agent<V> {
-    /// Adopts what runs, then follows the market. `listener` is where clients enter.
+    /// Adopts what runs, then follows the market. `entrances` are where clients come in.
     pub async fn start(
         store: Store,
         identity: Identity,
         config: Config,
         vmm: V,
         cache_limit_bytes: u64,
-        listener: TcpListener,
+        entrances: Entrances,
     ) -> anyhow::Result<Self> {
         let lock = store.lock_for_agent()?;
         let client = Client::new(&identity.market, None, identity.fingerprint)?;
@@ -87,6 +87,8 @@ impl<V: Vmm> Agent<V> {
             boot_id: crate::guard::record::boot_id().context("failed to read the boot id")?,
             news: watch::Sender::new(0),
             heard: Mutex::default(),
+            reach: watch::Sender::new(entrances.reach()),
+            relay: watch::Sender::new(None),
             plan: tokio::sync::Mutex::new(None),
             slots: Mutex::new(BTreeMap::new()),
             served: Mutex::default(),
@@ -97,7 +99,9 @@ impl<V: Vmm> Agent<V> {
         let server = SshServer::new(&shared.keys.ssh_private, Arc::new(agent_door))?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        tasks.spawn(async move { server.serve(listener, stopped).await });
+        let (relay, market, reach) = (shared.relay.subscribe(), shared.identity.market.clone(), shared.reach.clone());
+        tasks.spawn(async move { entrances.serve(server, relay, market, reach, stopped).await });
+        tasks.spawn(tell_of_reach(Arc::clone(&shared)));
         tasks.spawn(record);
         adopt(&shared).await?;
         templates::clean_up(&shared).await;
@@ -152,6 +156,15 @@ impl<V: Vmm> Agent<V> {
         drop(self.stop);
         self.tasks.shutdown().await;
         templates::clean_up(&self.shared).await;
+    }
+}
+
+/// Has the market hear when clients are to come by another way.
+async fn tell_of_reach<V: Vmm>(shared: Arc<Shared<V>>) {
+    let mut reach = shared.reach.subscribe();
+    while reach.changed().await.is_ok() {
+        tracing::info!(reach = %*reach.borrow_and_update(), "clients reach this host so");
+        shared.tell();
     }
 }
 

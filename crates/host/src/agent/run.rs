@@ -5,19 +5,16 @@ use crate::cgroup::{self, Confinement};
 use crate::check;
 use crate::images::DEFAULT_LIMIT_BYTES;
 use crate::inventory::{self, Known, QEMU_PROGRAM};
+use crate::path::{self, Entrances};
 use crate::qemu::{QemuConfig, QemuVmm};
 use crate::store::Store;
 use crate::vmm::Accelerator;
 use anyhow::{Context, bail};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 use sublet_model::host::{Inventory, Tier};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Where clients enter unless told otherwise: this computer itself only, at a free port.
-pub const DEFAULT_ADDRESS: &str = "127.0.0.1:0";
 /// Within what time a guest must answer. Generous: emulated guests are slow on a busy computer.
 pub const DEFAULT_BOOT_DEADLINE: Duration = Duration::from_secs(240);
 /// The user of the first partition.
@@ -28,10 +25,8 @@ pub const FIRST_UID: u32 = 61_000;
 pub struct RunOptions {
     /// The state directory.
     pub state: PathBuf,
-    /// Where clients enter.
-    pub listen: SocketAddr,
-    /// How clients reach that from elsewhere; the address itself if absent.
-    pub dial: Option<String>,
+    /// Where clients come in.
+    pub entrances: path::Wanted,
     /// What the owner insists on; tried out if absent.
     pub accelerator: Option<Accelerator>,
     /// QEMU.
@@ -53,8 +48,7 @@ impl RunOptions {
     pub fn new(state: impl Into<PathBuf>) -> Self {
         Self {
             state: state.into(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            dial: None,
+            entrances: path::Wanted::default(),
             accelerator: None,
             qemu: QEMU_PROGRAM.into(),
             program: std::env::current_exe().unwrap_or_else(|_| "sublet".into()),
@@ -118,25 +112,6 @@ pub fn measure(state: &Path, qemu: &Path, insisted: Option<Accelerator>) -> anyh
     Ok(measure_all(state, qemu, insisted)?.inventory)
 }
 
-/// Listens for clients. Where any port will do it is the one of last time, if that is free: a
-/// restarted agent is found where clients know it.
-async fn listen(address: SocketAddr, state: &Path) -> anyhow::Result<TcpListener> {
-    let file = state.join("ssh.port");
-    let last = std::fs::read_to_string(&file).ok().and_then(|port| port.trim().parse().ok());
-    if let (0, Some(port)) = (address.port(), last)
-        && let Ok(listener) = TcpListener::bind(SocketAddr::new(address.ip(), port)).await
-    {
-        return Ok(listener);
-    }
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on {address}: choose another address"))?;
-    let port = listener.local_addr().context("failed to learn where the SSH server listens")?.port();
-    // Only a convenience: without it the port is another one next time.
-    let _ = std::fs::write(&file, port.to_string());
-    Ok(listener)
-}
-
 /// Runs an agent until SIGTERM or SIGINT.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let store = Store::open(&options.state)?;
@@ -162,8 +137,8 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
         confinement: measured.confinement,
         kernel_options,
     });
-    let listener = listen(options.listen, store.state()).await?;
-    let address = listener.local_addr().context("failed to learn where the SSH server listens")?;
+    let entrances = Entrances::open(&options.entrances, &store.keys()?.identity, store.state()).await?;
+    let reach = entrances.reach();
     let root = rustix::process::geteuid().is_root();
     let config = Config {
         accelerator: measured.accelerator,
@@ -171,15 +146,14 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
         boot_deadline: options.boot_deadline,
         first_uid: FIRST_UID,
         run_as: (!root).then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())),
-        dial: options.dial.clone().unwrap_or_else(|| address.to_string()),
         template_limit_bytes: options.template_limit_bytes,
         monitor,
     };
     // Before the start: a signal while partitions are adopted is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tracing::info!(host = %identity.host, market = identity.market, %address, accelerator = ?config.accelerator, "the agent runs");
-    let mut agent = Agent::start(store, identity, config, vmm, options.cache_limit_bytes, listener).await?;
+    tracing::info!(host = %identity.host, market = identity.market, %reach, accelerator = ?config.accelerator, "the agent runs");
+    let mut agent = Agent::start(store, identity, config, vmm, options.cache_limit_bytes, entrances).await?;
     let told = tokio::select! {
         _ = terminate.recv() => true,
         _ = interrupt.recv() => true,

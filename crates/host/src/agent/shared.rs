@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use sublet_model::host::Inventory;
 use sublet_model::ids::{LeaseId, PartitionId};
+use sublet_wire::path::{Reach, RelayOffer};
 use sublet_wire::sync::{Division, Wanted};
 use tokio::sync::watch;
 
@@ -36,8 +37,6 @@ pub struct Config {
     pub first_uid: u32,
     /// The one user as whom all partitions run, where the agent may not change users.
     pub run_as: Option<(u32, u32)>,
-    /// Where clients reach the SSH server.
-    pub dial: String,
     /// The most bytes of templates that are kept; 0: none are made or used.
     pub template_limit_bytes: u64,
     /// The monitor and the processor: templates made with others are not used.
@@ -161,6 +160,10 @@ pub struct Shared<V> {
     pub heard: Mutex<Option<Instant>>,
     /// The keys that may sign client certificates now.
     pub ssh_ca: watch::Sender<Vec<String>>,
+    /// How clients reach this host.
+    pub reach: watch::Sender<Reach>,
+    /// The market's relay, if it has one.
+    pub relay: watch::Sender<Option<RelayOffer>>,
     /// The newest plan, none before the first; held while one is carried out.
     pub plan: tokio::sync::Mutex<Option<Vec<Wanted>>>,
     pub(super) slots: Mutex<BTreeMap<PartitionId, Arc<Slot>>>,

@@ -156,10 +156,11 @@ impl<V: Vmm> SyncLoop<V> {
         self.shared
             .db(move |store| {
                 let refusals = Shared::<V>::lock(&shared.refusals).clone();
+                let dial = shared.reach.borrow().to_string();
                 let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let live = Live {
                     inventory: &shared.config.inventory,
-                    dial: &shared.config.dial,
+                    dial: &dial,
                     boot_id: &shared.boot_id,
                     mono_us: Now::read().mono_us,
                     wall_clock: Timestamp(wall_clock.as_micros() as i64),
@@ -205,6 +206,8 @@ impl<V: Vmm> SyncLoop<V> {
             self.ssh_ca.clone_from(&answer.ssh_ca);
             self.shared.ssh_ca.send_replace(answer.ssh_ca);
         }
+        let relay = answer.relay.take();
+        self.shared.relay.send_if_modified(|known| std::mem::replace(known, relay.clone()) != relay);
         if request.catching_up {
             // It is made by a market that does not know yet what runs here.
             self.caught_up = !news;

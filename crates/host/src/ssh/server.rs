@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -171,11 +171,16 @@ impl<D: Door> SshServer<D> {
         }
     }
 
+    /// Room for one more connection, all leases together; held as long as that is open.
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connections).try_acquire_owned().ok()
+    }
+
     fn admit<S>(self: &Arc<Self>, socket: S, peer: String, stop: &CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() else {
+        let Some(place) = self.place() else {
             tracing::warn!(peer, "too many SSH connections, refused");
             return;
         };

@@ -14,6 +14,7 @@ use sublet_model::ids::{HostId, LeaseId, PartitionId};
 use sublet_model::lease::LeaseEvent;
 use sublet_model::partition::Phase;
 use sublet_model::units::{Seconds, Timestamp};
+use sublet_wire::path::Reach;
 use sublet_wire::problem::Kind;
 use sublet_wire::sync::{Division, MOST_LIVES, MOST_PARTITIONS, MOST_RECEIPTS, Observed, SyncAnswer, SyncMessage};
 
@@ -109,8 +110,10 @@ fn check(message: &SyncMessage) -> Result<(), Refusal> {
             "a generation or revision is above {HIGHEST}: nothing was changed so often"
         )));
     }
-    if message.dial.len() > 200 || !message.dial.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(Refusal::invalid("the address to dial is at most 200 plain characters"));
+    if !message.dial.is_empty()
+        && let Err(unclear) = message.dial.parse::<Reach>()
+    {
+        return Err(Refusal::invalid(format!("dial: {unclear}")));
     }
     Ok(())
 }
@@ -232,6 +235,8 @@ impl Intake<'_, '_> {
             division_refused,
             warnings: self.warnings,
             ssh_ca: self.draft.keys.ssh_ca.clone(),
+            // Said by whoever answers over HTTP: the engine does not know of it.
+            relay: None,
             market_time: self.draft.now,
             told: Vec::new(),
         }

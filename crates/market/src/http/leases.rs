@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use sublet_model::ids::LeaseId;
 use sublet_wire::api::{Access, AccessRequest, Extend, LeaseView, Page};
+use sublet_wire::path::Reach;
 use sublet_wire::problem::Kind;
 use tokio::time::timeout;
 use utoipa::IntoParams;
@@ -43,20 +44,24 @@ pub(super) fn view(app: &App, id: LeaseId) -> Result<Json<LeaseView>, Fault> {
 /// A certificate for a lease that runs, and where to go with it.
 pub(super) fn certified(app: &App, actor: &Actor, id: LeaseId, key: Option<&str>) -> Result<Access, Fault> {
     let now = app.now();
-    let (right, key, (dial, host_key)) = app.read(|state| {
+    let (right, key, (dial, host_key), identity) = app.read(|state| {
         let row = state.lease(id).ok_or_else(surprise)?;
         if !row.state.is_wanted() {
             return Err(over(id, row.state));
         }
         let known = state.partition(row.partition).and_then(|p| p.access.as_ref());
         let reach = known.map(|access| (access.dial.clone(), access.host_key.clone()));
+        let reach = reach.filter(|(dial, _)| dial.parse::<Reach>().is_ok_and(|reach| !reach.is_empty()));
+        let identity = state.host(row.host).map(|host| host.key);
         // Not ready yet: the term begins later, so the lease ends no earlier than this.
         let ends_at = row.ends_at().unwrap_or(now.after(row.term_seconds));
         let right = Right { lease: id, generation: row.generation, member: actor.member, ends_at };
-        Ok((right, key.unwrap_or(&row.ssh_public_key).to_owned(), reach.ok_or_else(unreachable_host)?))
+        Ok((right, key.unwrap_or(&row.ssh_public_key).to_owned(), reach.ok_or_else(unreachable_host)?, identity))
     })?;
     let made = certificate::certify(&app.keys.ssh_ca, &key, right, now)?;
-    Ok(Access { user: id.to_string(), dial, host_key, certificate: made.text, expires_at: made.expires_at })
+    let (certificate, expires_at) = (made.text, made.expires_at);
+    let relay = app.relay_pass(id, expires_at);
+    Ok(Access { user: id.to_string(), dial, identity, relay, host_key, certificate, expires_at })
 }
 
 fn over(id: LeaseId, state: sublet_model::lease::LeaseState) -> Fault {

@@ -202,6 +202,7 @@ async fn take_in(
         }
         answer.market_time = app.now();
     }
+    answer.relay = app.relay.as_ref().map(|(offer, _)| offer.clone());
     Ok(*answer)
 }
 

@@ -42,7 +42,7 @@ const LOCKED_FOR: Duration = Duration::from_millis(4500);
 #[ignore = "started by the test below, as a process to be killed"]
 async fn victim() {
     let (Ok(place), Ok(address)) = (std::env::var(PLACE), std::env::var(ADDRESS)) else { return };
-    let options = ServeOptions { listen: Some(address.parse().unwrap()), tls: None };
+    let options = ServeOptions { listen: Some(address.parse().unwrap()), tls: None, relay: None };
     let server = serve(Path::new(&place), options, CancellationToken::new()).await.unwrap();
     server.ended().await.unwrap();
 }

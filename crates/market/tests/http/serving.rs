@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 fn on(listen: &str, tls: Option<Tls>) -> ServeOptions {
-    ServeOptions { listen: Some(listen.parse().unwrap()), tls }
+    ServeOptions { listen: Some(listen.parse().unwrap()), tls, relay: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +33,7 @@ async fn off_loopback_there_is_tls_or_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_is_known_by_its_fingerprint() {
-    let world = World::with(ServeOptions { listen: None, tls: Some(Tls::Always) }).await;
+    let world = World::with(ServeOptions { listen: None, tls: Some(Tls::Always), relay: None }).await;
     let print = world.server.as_ref().unwrap().fingerprint.unwrap();
     assert!(world.base.starts_with("https://"));
     let known = Client::new(&world.base, None, Some(print)).unwrap();

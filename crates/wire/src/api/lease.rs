@@ -1,8 +1,9 @@
 //! Leases: renting, getting in, what is shown of them.
 
+use crate::path::RelayPass;
 use serde::{Deserialize, Serialize};
 use sublet_model::billing::Terms;
-use sublet_model::identity::Signed;
+use sublet_model::identity::{PublicKey, Signed};
 use sublet_model::ids::{AccountId, HostId, LeaseId, PartitionId};
 use sublet_model::lease::LeaseState;
 use sublet_model::partition::Phase;
@@ -149,8 +150,14 @@ pub struct Granted {
 pub struct Access {
     /// Name to log in with: the lease's id.
     pub user: String,
-    /// Where to dial.
+    /// How the host is reached: over QUIC, through the market's relay, by plain TCP. See the guide.
     pub dial: String,
+    /// The host's identity key, to which QUIC is dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<PublicKey>,
+    /// The market's relay, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayPass>,
     /// The host's SSH host key, to be pinned.
     pub host_key: String,
     /// An SSH user certificate for the key that was sent, in OpenSSH's form.

@@ -4,6 +4,7 @@
 use super::rehearsal::Rehearsal;
 use crate::agent::{Agent, Config, Shared};
 use crate::fixtures;
+use crate::path::Entrances;
 use crate::store::{Identity, Store};
 use crate::vmm::{
     Accelerator, Birth, Boottime, ExitRecord, Machine, MachineSpec, Observed, SimulatedVmm, Usage, Vmm, VmmError,
@@ -298,6 +299,7 @@ impl Book {
             division_refused: None,
             warnings: Vec::new(),
             ssh_ca: Vec::new(),
+            relay: None,
             market_time: Timestamp(1),
         }
     }
@@ -453,14 +455,14 @@ impl World {
             boot_deadline: self.boot_deadline,
             first_uid: 61_000,
             run_as: None,
-            dial: "127.0.0.1:1".into(),
             template_limit_bytes: self.template_limit_bytes,
             monitor: "simulated".into(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let entrances = Entrances::tcp(listener, "127.0.0.1:1");
         let store = Store::open(self.store.state()).unwrap();
         let identity = store.identity().unwrap().unwrap();
-        let agent = Agent::start(store, identity, config, self.machines.clone(), 1 << 30, listener).await.unwrap();
+        let agent = Agent::start(store, identity, config, self.machines.clone(), 1 << 30, entrances).await.unwrap();
         self.agent = Some(agent);
     }
 

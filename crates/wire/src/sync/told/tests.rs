@@ -69,6 +69,7 @@ impl Market {
             division_refused: refused.then(|| "no".into()),
             warnings: Vec::new(),
             ssh_ca: Vec::new(),
+            relay: None,
             market_time: Timestamp(1),
             told: Vec::new(),
         }
