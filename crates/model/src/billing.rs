@@ -352,6 +352,7 @@ mod tests {
         let least = Terms { prices: PriceList { shortest_charge_seconds: Seconds(60), ..prices() }, ..terms(prices()) };
         assert_eq!(billed(&least, Some(Seconds(1)), seen(5), Seconds(3600)), (Seconds(60), Bound::Shortest));
         assert_eq!(billed(&least, Some(Seconds(1)), seen(5), Seconds(30)), (Seconds(30), Bound::Shortest));
+        assert_eq!(billed(&least, Some(Seconds(60)), seen(70), Seconds(3600)), (Seconds(60), Bound::Receipts));
         let never = Observation { ready_at: None, ..seen(5) };
         assert_eq!(billed(&least, Some(Seconds(0)), never, Seconds(30)), (Seconds(0), Bound::NeverRan));
     }

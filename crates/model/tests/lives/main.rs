@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "what was compared stands beside the verdict")]
 
+mod bits;
 mod life;
 mod python;
 mod random;
