@@ -6,14 +6,15 @@
 //!     |    <---------           <---------  ^  \                     ^     |   |
 //!     |      refund      ^         void     |   +--> withheld --------+     |   |
 //!     |                  |                  |        |  ^    pay out        |   |
-//!     |                  |                  |        |  +---- withhold -----+   |
-//!     |                  +---- credit ------|--------+----------------------+---+
-//!     +---- hold of one who pays afterwards +   (void and credit: back the same way)
+//!     | deposit          |                  |        |  +---- withhold -----+   |
+//!     v                  +---- credit ------|--------+----------------------+---+
+//!    owed ----------------------------------+   (void and credit: back the same way)
+//!           hold of one who pays afterwards
 //! ```
 //!
 //! A balance is nothing but a sum of postings. Money of a lease is held before it is used; of what
-//! is held at most everything is charged, and the rest goes back. Nothing but *outside* is ever
-//! below zero.
+//! is held at most everything is charged, and the rest goes back. Nothing but *outside* and *owed* is
+//! ever below zero, and *owed* is never above: who owes pays that with whatever comes in or back.
 
 mod book;
 pub mod chunks;

@@ -78,6 +78,9 @@ pub fn print_balance(balance: &BalanceView, format: Format) -> anyhow::Result<()
         ("available", money(balance.available)),
         ("held for leases", money(balance.held)),
     ];
+    if balance.owed > Micros::ZERO {
+        all.push(("owed", money(balance.owed)));
+    }
     if balance.withheld > Micros::ZERO {
         all.push(("kept back", format!("{}, while it is disputed", money(balance.withheld))));
     }
@@ -128,6 +131,7 @@ pub fn print_audit(audit: &LedgerAudit, format: Format) -> anyhow::Result<()> {
             ("transfers", audit.transfers.to_string()),
             ("charges", audit.charges.to_string()),
             ("available", audit.available.to_string()),
+            ("owed", audit.owed.to_string()),
             ("held", audit.held.to_string()),
             ("kept back", audit.withheld.to_string()),
             ("fees", audit.fees.to_string()),

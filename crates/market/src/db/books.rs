@@ -25,14 +25,18 @@ impl Reader {
         self.transfers(&format!("where t.lease = '{lease}'"))
     }
 
-    /// What moved in what an account can spend, newest first: what is older than `before`.
+    /// What moved in what an account has or owes, newest first: what is older than `before`.
     pub fn transfers_of(&self, account: AccountId, before: u64, most: usize) -> Result<Vec<Transfer>, DbError> {
-        let own = format!(
-            "select transfer from postings where book = 'available:{account}' and book glob 'available:*'
-             and transfer < {before} order by transfer desc limit {most}"
-        );
+        let of = |book| {
+            format!(
+                "select transfer from (select transfer from postings where book = '{book}:{account}'
+                 and transfer < {before} order by transfer desc limit {most})"
+            )
+        };
+        let own = format!("{} union {}", of("available"), of("owed"));
         let mut found = self.transfers(&format!("where t.number in ({own})"))?;
         found.reverse();
+        found.truncate(most);
         Ok(found)
     }
 
@@ -69,8 +73,12 @@ pub(crate) fn audit(db: &Connection) -> Result<LedgerAudit, DbError> {
     let ledger = replay(db, &mut problems)?;
     stored_balances(db, &mut problems)?;
     let charges = charged(db, &ledger, &mut problems)?;
-    for (book, micros) in ledger.balances().filter(|(book, micros)| *book != Book::Outside && *micros < 0) {
-        problems.push(format!("{book} is below zero: {micros}"));
+    for (book, micros) in ledger.balances() {
+        match book {
+            Book::Owed(_) if micros > 0 => problems.push(format!("{book} is above zero: {micros}")),
+            _ if micros < 0 && !book.may_be_below_zero() => problems.push(format!("{book} is below zero: {micros}")),
+            _ => {}
+        }
     }
     let sum: i128 = ledger.balances().map(|(_, micros)| micros).sum();
     if sum != 0 {
@@ -87,6 +95,7 @@ pub(crate) fn audit(db: &Connection) -> Result<LedgerAudit, DbError> {
         transfers: ledger.newest(),
         charges,
         available: of(|book| matches!(book, Book::Available(_))),
+        owed: of(|book| matches!(book, Book::Owed(_))),
         held: of(|book| matches!(book, Book::Held(_))),
         withheld: of(|book| matches!(book, Book::Withheld(_))),
         fees: of(|book| matches!(book, Book::Fees)),

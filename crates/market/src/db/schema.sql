@@ -20,7 +20,7 @@ create table accounts (
     name text not null unique,      -- one of a kind in the market
     suspended integer not null check (suspended in (0, 1)), -- 1: barred from new leases and listings
     created_at integer not null,    -- when it was made
-    on_account integer not null default 1 check (on_account in (0, 1)), -- 1: pays afterwards, by its statements
+    on_account integer not null default 0 check (on_account in (0, 1)), -- 1: pays afterwards, by its statements
     month_limit_micros integer check (month_limit_micros >= 0) -- the most that it may spend in a month, by utc
 ) strict, without rowid;
 
@@ -256,13 +256,14 @@ create index transfers_lease on transfers (lease) where lease is not null;
 -- the sides of each transfer: one below zero, the others above, together nothing
 create table postings (
     transfer integer not null references transfers (number) deferrable initially deferred, -- of which
-    book text not null,             -- available:acct_…, held:lease_…, withheld:lease_…, fees or outside
+    book text not null,             -- available:acct_…, owed:acct_…, held:lease_…, withheld:lease_…, fees or outside
     micros integer not null check (micros <> 0), -- more in it, or less
     balance integer not null,       -- what was in it then
-    check (balance >= 0 or book = 'outside'),
+    check (balance >= 0 or book = 'outside' or book glob 'owed:*'),
+    check (balance <= 0 or book not glob 'owed:*'), -- a debt
     primary key (transfer, book)
 ) strict, without rowid;
-create index postings_available on postings (book, transfer) where book glob 'available:*';
+create index postings_book on postings (book, transfer);
 
 -- what every book has; a query
 create view balances as select book, sum(micros) as micros from postings group by book;
@@ -302,7 +303,7 @@ create table disputes (
     check ((resolved_at is null) = (credited_micros is null))
 ) strict, without rowid;
 
--- what an account was told without asking, such as that its funds run out
+-- what an account was told without asking, such as that its funds run out; old ones go
 create table alerts (
     seq integer primary key,        -- rises
     at integer not null,            -- when
@@ -495,6 +496,11 @@ create trigger postings_are_closed before insert on postings
 when exists (select 1 from transfers where number >= new.transfer) begin
     select raise(abort, 'a transfer that was made gets no more postings');
 end;
+create trigger postings_follow before insert on postings
+when new.balance is not new.micros
+    + coalesce((select balance from postings where book = new.book order by transfer desc limit 1), 0) begin
+    select raise(abort, 'what is in a book is what was in it before, and what moved');
+end;
 create trigger postings_never_change before update on postings begin
     select raise(abort, 'a posting never changes: another transfer follows it');
 end;
@@ -534,7 +540,4 @@ when exists (select 1 from alerts where seq = new.seq) begin
 end;
 create trigger alerts_never_change before update on alerts begin
     select raise(abort, 'an alert never changes');
-end;
-create trigger alerts_never_go before delete on alerts begin
-    select raise(abort, 'an alert never goes');
 end;

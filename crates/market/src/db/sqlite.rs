@@ -16,11 +16,15 @@ use sublet_model::ids::MemberId;
 use sublet_model::units::Timestamp;
 
 /// The schema that this program makes and understands.
-pub(super) const SCHEMA: u32 = 4;
+pub(super) const SCHEMA: u32 = 5;
 pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
 /// Each brings the schema whose number is its place plus 1 to the next one.
-const MIGRATIONS: [&str; SCHEMA as usize - 1] =
-    [include_str!("migrations/2.sql"), include_str!("migrations/3.sql"), include_str!("migrations/4.sql")];
+pub(super) const MIGRATIONS: [&str; SCHEMA as usize - 1] = [
+    include_str!("migrations/2.sql"),
+    include_str!("migrations/3.sql"),
+    include_str!("migrations/4.sql"),
+    include_str!("migrations/5.sql"),
+];
 /// How many pages of the write-ahead log are moved into the database at once: pages that are written
 /// again and again are moved once. It must fit into what [`wal::grow`] made.
 const CHECKPOINT_PAGES: u32 = 4000;

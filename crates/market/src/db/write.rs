@@ -108,6 +108,7 @@ fn row(db: &Connection, change: &Change) -> Done {
         | C::Dispute(..)
         | C::DisputeResolved { .. }
         | C::Alert(..)
+        | C::AlertsPruned { .. }
         | C::Purse { .. }
         | C::Fee { .. } => money::of_money(db, change),
         C::Done { member, key, body, outcome, forever, at } => run(

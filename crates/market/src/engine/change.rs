@@ -111,6 +111,8 @@ pub enum Change {
     DisputeResolved { dispute: DisputeId, resolved: Resolved },
     /// Somebody was told something.
     Alert(AlertRow),
+    /// What was told long ago goes.
+    AlertsPruned { seqs: Vec<u64> },
     /// An account pays otherwise.
     Purse { account: AccountId, purse: Purse },
     /// What the operator keeps of charges, from the next grant on.

@@ -56,7 +56,7 @@ pub(super) fn post(draft: &mut Draft<'_>, transfer: Transfer) -> Result<(), Refu
     Ok(())
 }
 
-/// Moves money from one book to another; nothing where there is none to move.
+/// Moves money from one book to another, or back to a payer; nothing where there is none to move.
 pub(super) fn transfer(
     draft: &mut Draft<'_>,
     cause: Cause,
@@ -67,14 +67,14 @@ pub(super) fn transfer(
     if micros <= Micros::ZERO {
         return Ok(());
     }
-    let transfer = draft.ledger().next(draft.now, cause, from, &[(to, micros)]);
+    let transfer = draft.ledger().next(draft.now, cause, from, &draft.ledger().back(to, micros));
     post(draft, transfer)
 }
 
-/// Whose money it is, as a book.
+/// From which book an account pays what it rents from now on.
 pub(super) fn payer(draft: &Draft<'_>, account: AccountId) -> Book {
     let on_account = draft.account(account).is_some_and(|row| row.purse.on_account);
-    if on_account { Book::Outside } else { Book::Available(account) }
+    if on_account { Book::Owed(account) } else { Book::Available(account) }
 }
 
 pub(super) fn hold(draft: &mut Draft<'_>, lease: LeaseId, client: AccountId, micros: Micros) -> Result<(), Refusal> {

@@ -36,7 +36,7 @@ async fn balance(person: &Person) -> BalanceView {
 async fn audited(world: &World) -> LedgerAudit {
     let audit: LedgerAudit = world.operator.client.get("/v1/ledger/audit").await.unwrap();
     assert!(audit.holds, "{:?}", audit.problems);
-    let sum = audit.available + audit.held + audit.withheld + audit.fees + audit.outside;
+    let sum = audit.available + audit.owed + audit.held + audit.withheld + audit.fees + audit.outside;
     assert_eq!(sum, Micros(0));
     audit
 }
@@ -224,6 +224,8 @@ async fn an_account_may_pay_afterwards_and_within_a_limit() {
     let open: BalanceView = world.operator.client.put(&path, &change(None, None, true)).await.unwrap();
     assert_eq!((open.on_account, open.month_limit, open.spendable), (true, None, None));
     person.rent("box").await;
+    let owes: BalanceView = person.client.get(&format!("/v1/accounts/{}/balance", person.account)).await.unwrap();
+    assert!(owes.owed == owes.held && owes.held > Micros(0), "{owes:?}");
     let both = world
         .send(Method::PUT, &path, Some(&world.operator.token), Some(json!({"month_limit": 1, "no_month_limit": true})))
         .await;

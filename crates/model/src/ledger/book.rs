@@ -5,11 +5,14 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Where money can be. Written `available:acct_…`, `held:lease_…`, `withheld:lease_…`, `fees`, `outside`.
+/// Where money can be. Written `available:acct_…`, `owed:acct_…`, `held:lease_…`, `withheld:lease_…`, `fees`,
+/// `outside`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Book {
     /// What an account may spend or have paid out.
     Available(AccountId),
+    /// What an account that pays afterwards owes, as a debt: never above zero.
+    Owed(AccountId),
     /// Set aside by the client of a lease, not used yet.
     Held(LeaseId),
     /// Earned by the lender of a lease, and kept back: a dispute, or receipts that fork.
@@ -22,15 +25,25 @@ pub enum Book {
 
 /// Why a text names no book.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} names no book: expected available:acct_…, held:lease_…, withheld:lease_…, fees or outside")]
+#[error(
+    "{given:?} names no book: expected available:acct_…, owed:acct_…, held:lease_…, withheld:lease_…, fees or outside"
+)]
 pub struct InvalidBook {
     given: String,
+}
+
+impl Book {
+    /// Whether it may hold less than nothing: a debt is one.
+    pub fn may_be_below_zero(self) -> bool {
+        matches!(self, Self::Owed(_) | Self::Outside)
+    }
 }
 
 impl fmt::Display for Book {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Available(account) => write!(f, "available:{account}"),
+            Self::Owed(account) => write!(f, "owed:{account}"),
             Self::Held(lease) => write!(f, "held:{lease}"),
             Self::Withheld(lease) => write!(f, "withheld:{lease}"),
             Self::Fees => f.write_str("fees"),
@@ -46,6 +59,7 @@ impl FromStr for Book {
         let wrong = || InvalidBook { given: text.chars().take(64).collect() };
         match text.split_once(':') {
             Some(("available", id)) => id.parse().map(Self::Available).map_err(|_| wrong()),
+            Some(("owed", id)) => id.parse().map(Self::Owed).map_err(|_| wrong()),
             Some(("held", id)) => id.parse().map(Self::Held).map_err(|_| wrong()),
             Some(("withheld", id)) => id.parse().map(Self::Withheld).map_err(|_| wrong()),
             None if text == "fees" => Ok(Self::Fees),
@@ -75,9 +89,9 @@ mod tests {
     #[test]
     fn a_book_prints_and_parses_back() {
         let id = Uuid::from_u128(9);
-        let books =
-            [Book::Available(id.into()), Book::Held(id.into()), Book::Withheld(id.into()), Book::Fees, Book::Outside];
-        for book in books {
+        let of_account = [Book::Available(id.into()), Book::Owed(id.into())];
+        let of_lease = [Book::Held(id.into()), Book::Withheld(id.into())];
+        for book in of_account.into_iter().chain(of_lease).chain([Book::Fees, Book::Outside]) {
             assert_eq!(book.to_string().parse(), Ok(book));
         }
         for bad in ["", "fee", "fees:", "held", "held:", "held:acct_00000000000000000000000009", "available: fees"] {

@@ -21,7 +21,7 @@ pub struct Account {
     /// Who rents.
     pub client: AccountId,
     /// Where its money comes from and goes back to: what the client has, or, for one that pays
-    /// afterwards, the world.
+    /// afterwards, what it owes.
     pub payer: Book,
     /// Who earns; none before the charge.
     pub lender: Option<AccountId>,
@@ -164,10 +164,34 @@ impl Ledger {
         let [source] = sources.as_slice() else { return Err(LedgerError::Sources(sources.len())) };
         self.judge_shape(transfer, source)?;
         let (has, asked) = (self.balance(source.book), -i128::from(source.micros.0));
-        if source.book != Book::Outside && has < asked {
+        if !source.book.may_be_below_zero() && has < asked {
             return Err(LedgerError::Short { book: source.book, has, asked });
         }
+        self.judge_debt(transfer)?;
         self.judge_credit(&transfer.cause, asked)
+    }
+
+    /// What an account owes is paid before anything is its own again, and before anything is paid out to it; and
+    /// no more than that is paid of it.
+    fn judge_debt(&self, transfer: &Transfer) -> Result<(), LedgerError> {
+        let debtor = match &transfer.cause {
+            Cause::Deposit { account, .. } | Cause::Refund { account, .. } => Some(*account),
+            Cause::Void { lease } | Cause::Credit { lease, .. } => match self.payer(*lease)? {
+                Book::Owed(account) => Some(account),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some(account) = debtor else { return Ok(()) };
+        let into = |book| transfer.postings.iter().filter(|p| p.book == book).map(|p| i128::from(p.micros.0)).sum();
+        let (micros, asked): (i128, i128) = (self.owed(account), into(Book::Owed(account)));
+        match () {
+            () if asked > micros => Err(LedgerError::Overpaid { account, micros, asked }),
+            () if asked < micros && into(Book::Available(account)) != 0i128 => {
+                Err(LedgerError::Owes { account, micros })
+            }
+            () => Ok(()),
+        }
     }
 
     /// Whether it goes from and to the books that its cause names, each once.
@@ -189,14 +213,14 @@ impl Ledger {
     /// From which of these, to which of these.
     fn shape(&self, cause: &Cause) -> Result<(Vec<Book>, Vec<Book>), LedgerError> {
         Ok(match cause {
-            Cause::Deposit { account, .. } => (vec![Book::Outside], vec![Book::Available(*account)]),
+            Cause::Deposit { account, .. } => (vec![Book::Outside], back_to(Book::Owed(*account))),
             Cause::Refund { account, .. } => (vec![Book::Available(*account)], vec![Book::Outside]),
             Cause::Hold { lease, client } => {
                 let known = self.leases.get(lease);
                 if known.is_some_and(|known| known.client != *client) {
                     return Err(LedgerError::OtherParty(*lease, *client));
                 }
-                let payers = || vec![Book::Available(*client), Book::Outside];
+                let payers = || vec![Book::Available(*client), Book::Owed(*client)];
                 (known.map_or_else(payers, |known| vec![known.payer]), vec![Book::Held(*lease)])
             }
             Cause::Charge { lease, lender, .. } => {
@@ -205,12 +229,12 @@ impl Ledger {
                 }
                 (vec![Book::Held(*lease)], vec![Book::Available(*lender), Book::Withheld(*lease), Book::Fees])
             }
-            Cause::Void { lease } => (vec![Book::Held(*lease)], vec![self.payer(*lease)?]),
+            Cause::Void { lease } => (vec![Book::Held(*lease)], back_to(self.payer(*lease)?)),
             Cause::Withhold { lease } => (vec![self.lender(*lease)?], vec![Book::Withheld(*lease)]),
             Cause::PayOut { lease } => (vec![Book::Withheld(*lease)], vec![self.lender(*lease)?]),
             Cause::Credit { lease, .. } => {
                 let from = vec![self.lender(*lease)?, Book::Withheld(*lease), Book::Fees];
-                (from, vec![self.payer(*lease)?])
+                (from, back_to(self.payer(*lease)?))
             }
         })
     }
@@ -275,6 +299,18 @@ impl Ledger {
         self.known(lease)?.lender.map(Book::Available).ok_or(LedgerError::Unknown(lease))
     }
 
+    /// How much an account owes.
+    pub fn owed(&self, account: AccountId) -> i128 {
+        -self.balance(Book::Owed(account))
+    }
+
+    /// Where money goes that comes back to a payer, or in for an account: who owes pays that first.
+    pub fn back(&self, payer: Book, micros: Micros) -> Vec<(Book, Micros)> {
+        let Book::Owed(account) = payer else { return vec![(payer, micros)] };
+        let owed = micros.min(Micros(i64::try_from(self.owed(account)).unwrap_or(i64::MAX)));
+        vec![(payer, owed), (Book::Available(account), micros - owed)]
+    }
+
     /// A transfer from one book to others, with the next number; what is zero is left out.
     pub fn next(&self, at: Timestamp, cause: Cause, from: Book, to: &[(Book, Micros)]) -> Transfer {
         let sum: Micros = to.iter().map(|(_, micros)| *micros).sum();
@@ -295,12 +331,20 @@ impl Ledger {
         let cause = Cause::Charge { lease: bill.lease, lender: bill.lender, receipt: bill.receipt };
         let from = Book::Held(bill.lease);
         let charge = self.next(at, cause, from, &[(lender, charged - fee), (Book::Fees, fee)]);
-        let void = self.next(at, Cause::Void { lease: bill.lease }, from, &[(payer, held - charged)]);
+        let void = self.next(at, Cause::Void { lease: bill.lease }, from, &self.back(payer, held - charged));
         let mut transfers: Vec<Transfer> = [charge, void].into_iter().filter(|t| !t.postings.is_empty()).collect();
         for (transfer, number) in transfers.iter_mut().zip(self.newest + 1..) {
             transfer.number = number;
         }
         Ok(transfers)
+    }
+}
+
+/// To which books goes what comes back to this one.
+fn back_to(payer: Book) -> Vec<Book> {
+    match payer {
+        Book::Owed(account) => vec![payer, Book::Available(account)],
+        _ => vec![payer],
     }
 }
 

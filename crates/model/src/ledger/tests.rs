@@ -7,6 +7,8 @@ use crate::units::{GiB, MiB, Micros, MicrosPerHour, Millicores, Seconds, Timesta
 use proptest::prelude::*;
 use uuid::Uuid;
 
+mod debts;
+
 const AT: Timestamp = Timestamp(5);
 
 fn account(n: u128) -> AccountId {
@@ -88,31 +90,9 @@ fn what_is_withheld_goes_to_one_side_or_the_other() {
     assert_eq!([ledger.balance(withheld), ledger.balance(lender)], [150, 50]);
 }
 
-#[test]
-fn who_pays_afterwards_owes_what_was_charged_and_no_more() {
-    let mut ledger = Ledger::default();
-    let cause = Cause::Hold { lease: lease(7), client: account(1) };
-    let from_outside = |ledger: &Ledger, micros| {
-        ledger.next(AT, cause.clone(), Book::Outside, &[(Book::Held(lease(7)), Micros(micros))])
-    };
-    for micros in [600, 300] {
-        let transfer = from_outside(&ledger, micros);
-        ledger.apply(&transfer).unwrap();
-    }
-    assert_eq!(ledger.lease(lease(7)).map(|of| (of.held, of.payer)), Some((900, Book::Outside)));
-    let funded = deposit(&ledger, 1, 50);
-    ledger.apply(&funded).unwrap();
-    let mixed = hold(&ledger, 7, 1, 10);
-    assert!(matches!(ledger.apply(&mixed), Err(LedgerError::Shape(..))), "one lease, one purse");
-    settle(&mut ledger, &bill(7, 250, 0, false));
-    assert_eq!(ledger.balance(Book::Outside), -250 - 50);
-    let cause = Cause::Credit { lease: lease(7), number: 1 };
-    let lender = Book::Available(account(2));
-    let to_client = ledger.next(AT, cause.clone(), lender, &[(Book::Available(account(1)), Micros(5))]);
-    assert!(ledger.apply(&to_client).is_err(), "a credit lowers what it owes");
-    let credit = ledger.next(AT, cause, lender, &[(Book::Outside, Micros(5))]);
-    ledger.apply(&credit).unwrap();
-    assert_eq!(ledger.balance(Book::Outside), -245 - 50);
+fn write(ledger: &mut Ledger, cause: Cause, from: Book, to: &[(Book, Micros)]) -> Result<(), LedgerError> {
+    let transfer = ledger.next(AT, cause, from, to);
+    ledger.apply(&transfer)
 }
 
 #[test]
@@ -186,6 +166,52 @@ fn the_audit_names_the_first_transfer_that_can_not_be() {
     assert_eq!(Ledger::audit(&all), Err((4, LedgerError::Unbalanced(-1))));
     all.remove(1);
     assert_eq!(Ledger::audit(&all), Err((3, LedgerError::Number { wanted: 2, got: 3 })));
+}
+
+#[test]
+fn what_can_not_be_is_told_as_what_it_is() {
+    let mut ledger = held();
+    let mut nothing = deposit(&ledger, 1, 5);
+    nothing.postings.push(Posting { book: Book::Fees, micros: Micros(0) });
+    assert_eq!(ledger.apply(&nothing), Err(LedgerError::Shape(Book::Fees, Micros(0))), "a posting of nothing");
+    assert_eq!(ledger.apply(&hold(&ledger, 7, 2, 1)), Err(LedgerError::OtherParty(lease(7), account(2))));
+    // A lease earns for one lender.
+    let charge = |lender| Cause::Charge { lease: lease(7), lender: account(lender), receipt: 1 };
+    let to = |lender| [(Book::Available(account(lender)), Micros(5))];
+    write(&mut ledger, charge(2), Book::Held(lease(7)), &to(2)).unwrap();
+    write(&mut ledger, charge(2), Book::Held(lease(7)), &to(2)).unwrap();
+    let other = LedgerError::OtherParty(lease(7), account(3));
+    assert_eq!(write(&mut ledger, charge(3), Book::Held(lease(7)), &to(3)), Err(other));
+    assert_eq!(
+        (ledger.newest(), ledger.leases().map(|(id, of)| (id, of.charged)).collect()),
+        (4, vec![(lease(7), 10)])
+    );
+}
+
+#[test]
+fn the_word_of_a_cause_is_the_one_that_is_stored() {
+    let (lease, account, reference) = (lease(1), account(1), String::new());
+    let all = [
+        Cause::Deposit { account, reference: reference.clone() },
+        Cause::Refund { account, reference },
+        Cause::Hold { lease, client: account },
+        Cause::Charge { lease, lender: account, receipt: 1 },
+        Cause::Void { lease },
+        Cause::Withhold { lease },
+        Cause::PayOut { lease },
+        Cause::Credit { lease, number: 1 },
+    ];
+    for cause in all {
+        assert_eq!(serde_json::to_value(&cause).unwrap()["cause"], cause.word());
+    }
+}
+
+#[test]
+fn what_just_suffices_lasts_as_long_as_it_does() {
+    let once = Plan { prices: PriceList { setup: Micros(100), ..PriceList::default() }, ..plan() };
+    assert_eq!([99, 100, 101].map(|budget| once.affordable(Micros(budget))), [None, Some(once.term), Some(once.term)]);
+    let last = [4999, 5000, 5001].map(|budget| plan().affordable(Micros(budget)));
+    assert_eq!(last, [Some(Seconds(4999)), Some(Seconds(5000)), Some(Seconds(5000))]);
 }
 
 /// One micro a second.
@@ -286,7 +312,7 @@ proptest! {
 
     /// Any order of any operations: sums are zero, nobody is below zero, and from nothing the same comes out.
     #[test]
-    fn the_books_balance_whatever_is_tried(steps in prop::collection::vec((0u8..9, 1u128..4, 1u128..4, -5i64..400), 1..120)) {
+    fn the_books_balance_whatever_is_tried(steps in prop::collection::vec((0u8..12, 1u128..4, 1u128..4, -5i64..400), 1..120)) {
         let mut ledger = Ledger::default();
         let mut written = Vec::new();
         for (what, a, l, micros) in steps {
@@ -300,6 +326,15 @@ proptest! {
                 5 => one(Cause::PayOut { lease: of }, Book::Withheld(of), who),
                 6 => one(Cause::Withhold { lease: of }, who, Book::Withheld(of)),
                 7 => one(Cause::Credit { lease: of, number: a as u64 }, Book::Fees, who),
+                8 => one(Cause::Hold { lease: of, client: account(a) }, Book::Owed(account(a)), Book::Held(of)),
+                9 | 10 => {
+                    let cause = match what {
+                        9 => Cause::Deposit { account: account(a), reference: "b".into() },
+                        _ => Cause::Credit { lease: of, number: 1 },
+                    };
+                    let from = if what == 9 { Book::Outside } else { Book::Available(account(2)) };
+                    vec![ledger.next(AT, cause, from, &ledger.back(Book::Owed(account(a)), amount))]
+                }
                 _ => ledger.settle(&bill(l, micros, 100, a == 1), AT).unwrap_or_default(),
             };
             for transfer in transfers {
@@ -312,11 +347,21 @@ proptest! {
                 let undo = back.write(&transfer);
                 prop_assert_eq!(&back, &ledger, "judged or not, the same is written");
                 back.take_back(undo);
-                prop_assert_eq!(back, before);
+                prop_assert_eq!(&back, &before);
+                if let Cause::Deposit { account, .. } | Cause::Refund { account, .. } = transfer.cause {
+                    let own = |books: &Ledger| books.balance(Book::Available(account));
+                    prop_assert!(own(&ledger) == own(&before) || ledger.owed(account) == 0, "debts first");
+                }
                 written.push(transfer);
             }
             prop_assert_eq!(ledger.balances().map(|(_, balance)| balance).sum::<i128>(), 0);
-            prop_assert!(ledger.balances().all(|(book, balance)| book == Book::Outside || balance >= 0));
+            for (book, balance) in ledger.balances() {
+                match book {
+                    Book::Outside => {}
+                    Book::Owed(_) => prop_assert!(balance <= 0, "{book} is above zero"),
+                    _ => prop_assert!(balance >= 0, "{book} is below zero"),
+                }
+            }
             let held = ledger.balances().filter(|(book, _)| matches!(book, Book::Held(_))).map(|(_, balance)| balance);
             prop_assert_eq!(held.sum::<i128>(), (1..4).map(|a| ledger.set_aside(account(a))).sum::<i128>());
         }

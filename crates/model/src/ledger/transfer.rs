@@ -25,7 +25,7 @@ pub enum Cause {
         reference: String,
     },
     /// Set aside for a lease, before it is used: out of what the client has, or, where it pays
-    /// afterwards, out of the world, which it owes that from then on.
+    /// afterwards, as its debt.
     Hold {
         /// Which.
         lease: LeaseId,
@@ -147,6 +147,24 @@ pub enum LedgerError {
         /// What it has.
         has: i128,
         /// What is asked for.
+        asked: i128,
+    },
+    /// Debts come first.
+    #[error("{account} owes {micros} micros, which is paid first")]
+    Owes {
+        /// Who.
+        account: AccountId,
+        /// How much.
+        micros: i128,
+    },
+    /// Nobody is owed by a debtor's book.
+    #[error("{asked} micros are more than the {micros} that {account} owes: the rest is for it to spend")]
+    Overpaid {
+        /// Who.
+        account: AccountId,
+        /// How much it owes.
+        micros: i128,
+        /// What was to be paid of it.
         asked: i128,
     },
     /// Nothing was ever held for that lease, or nothing charged.

@@ -62,9 +62,15 @@ impl Books {
             let balance = self.balances.entry(posting.book).or_default();
             *balance += i128::from(posting.micros.0);
             let (book, has) = (posting.book, *balance);
-            ensure(book == Book::Outside || has >= 0, || format!("I4: {book} is below zero: {has}"))?;
+            let may_be = match book {
+                Book::Outside => true,
+                Book::Owed(_) => has <= 0,
+                _ => has >= 0,
+            };
+            ensure(may_be, || format!("I4: {book} has {has}"))?;
             ensure(has == i128::from(after.0), || format!("I4: {book} has {has}, and is said to have {after}"))?;
         }
+        self.debts_first(transfer)?;
         let amount: i128 = transfer.postings.iter().map(|p| i128::from(p.micros.0.max(0))).sum();
         let Some(lease) = transfer.cause.lease() else { return Ok(()) };
         self.touched.insert(lease);
@@ -78,6 +84,14 @@ impl Books {
         }
         let (held, posted) = (of.held, of.posted);
         ensure(posted <= held, || format!("I4: {posted} are posted for {lease}, and {held} were held"))
+    }
+
+    /// While somebody owes, nothing comes in for it to spend, and nothing is paid out to it.
+    fn debts_first(&self, transfer: &Transfer) -> Checked {
+        let (Cause::Deposit { account, .. } | Cause::Refund { account, .. }) = transfer.cause else { return Ok(()) };
+        let owes = self.balances.get(&Book::Owed(account)).is_some_and(|owed| *owed < 0);
+        let own = transfer.postings.iter().any(|p| p.book == Book::Available(account));
+        ensure(!(owes && own), || format!("I4: transfer {} is past what {account} owes", transfer.number))
     }
 
     /// After a batch: what a host was promised is held; what was billed is posted, and the rest went back.
@@ -123,6 +137,9 @@ mod tests {
         assert!(Books::default().moved(&deposit(1, -5, 6), &after).is_err(), "out of nothing");
         assert!(Books::default().moved(&deposit(1, 5, -5), &[Micros(5), Micros(-5)]).is_err(), "below zero");
         assert!(Books::default().moved(&deposit(1, -5, 5), &[Micros(-5), Micros(6)]).is_err(), "said otherwise");
+        let mut owing = Books::default();
+        owing.balances.insert(Book::Owed(AccountId::from(Uuid::from_u128(1))), -1);
+        assert!(owing.moved(&deposit(1, -5, 5), &after).is_err(), "debts first");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! People and their money: half of them pay from what they have, which is little; the operator takes in
-//! more, lets them pay otherwise, and resolves what they dispute.
+//! more, pays some out, lets them pay otherwise, and resolves what they dispute.
 
 use super::setup::{CLIENTS, client, operator};
 use super::world::World;
@@ -20,6 +20,11 @@ impl World {
                 let micros = Micros(self.random.between(1, LITTLE));
                 let reference = format!("deposit {} of {n}", self.now);
                 self.says(Command::Deposit { actor: operator(), account: client(n).account, micros, reference });
+            }
+            if self.random.chance(100) {
+                let micros = Micros(self.random.between(1, LITTLE / 10));
+                let reference = format!("refund {} of {n}", self.now);
+                self.says(Command::Refund { actor: operator(), account: client(n).account, micros, reference });
             }
         }
         if self.random.chance(250) {

@@ -77,6 +77,8 @@ pub struct BalanceView {
     pub currency: String,
     /// What it can spend, or have paid out.
     pub available: Micros,
+    /// What it owes: charged to it, or held for its leases, before it was paid. What comes in pays that first.
+    pub owed: Micros,
     /// Set aside for its leases, not used yet.
     pub held: Micros,
     /// Earned, and kept back while it is disputed.
@@ -211,6 +213,8 @@ pub struct LedgerAudit {
     pub charges: u64,
     /// Of all accounts.
     pub available: Micros,
+    /// By all accounts that pay afterwards, as a debt.
+    pub owed: Micros,
     /// Of all leases.
     pub held: Micros,
     /// Of all leases.

@@ -5,6 +5,7 @@ use crate::engine::command::Command;
 use crate::engine::tests::money::{audited, funded, gone};
 use crate::engine::tests::world::{CLIENT, client, id};
 use sublet_model::ids::AccountId;
+use sublet_model::ledger::Book;
 
 #[test]
 fn the_audit_finds_what_was_changed_by_hand() {
@@ -29,8 +30,19 @@ fn the_audit_finds_what_was_changed_by_hand() {
         let done = world.db.connection().execute(sql, []);
         assert!(done.is_err() || done == Ok(0), "{sql}");
     }
-    let below = format!("insert into postings values (90, 'available:{account}', -99000000, -1)");
-    assert!(world.db.connection().execute(&below, []).is_err(), "nobody below zero");
+    let refused = |posting: String, why: &str| {
+        let sql = format!("insert into postings values (90, {posting})");
+        let said = world.db.connection().execute(&sql, []).unwrap_err().to_string();
+        assert!(said.contains(why), "{sql}: {said}");
+    };
+    let has = world.engine.state().balance(Book::Available(account)).0;
+    refused(format!("'available:{account}', -{0}, -1", has + 1), "balance >= 0");
+    refused(format!("'owed:{account}', 1, 1"), "balance <= 0");
+    // Numbers that somebody made up.
+    for (micros, balance) in [(-has - 1, 0), (5, has), (5, has + 6), (-1, has), (i64::MAX, i64::MAX)] {
+        refused(format!("'available:{account}', {micros}, {balance}"), "was in it before");
+    }
+    refused(format!("'owed:{account}', -5, -6"), "was in it before");
     audited(&world);
     // Somebody who takes the rules away first.
     let told = |sql: &str, words: &str| {

@@ -41,8 +41,12 @@ fn names(db: &Connection, sql: &str) -> Vec<String> {
 }
 
 fn copy(from: &Connection, to: &Connection, table: &str, columns: &[String]) {
+    copy_into(from, to, table, table, columns);
+}
+
+fn copy_into(from: &Connection, to: &Connection, table: &str, into: &str, columns: &[String]) {
     let places: Vec<String> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
-    let mut insert = to.prepare(&format!("insert into {table} values ({})", places.join(", "))).unwrap();
+    let mut insert = to.prepare(&format!("insert into {into} values ({})", places.join(", "))).unwrap();
     let mut rows = from.prepare(&format!("select {} from {table}", columns.join(", "))).unwrap();
     let mut rows = rows.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
@@ -81,6 +85,43 @@ fn an_older_database_is_brought_up_to_this_schema() {
     assert!(refused.contains("FOREIGN KEY"), "what refers to rows is looked at again: {refused}");
     drop(db);
     Sqlite::open(dir.path()).expect("the second time nothing is to be done");
+}
+
+/// The busy market as schema 4 would have written it: who pays afterwards took it from outside.
+fn market_of_schema_4() -> (World, tempfile::TempDir) {
+    let (world, dir) = old_market();
+    let old = Connection::open(dir.path().join(FILE)).unwrap();
+    old.execute_batch("pragma foreign_keys = off; create temp table moved (transfer, book, micros, balance)").unwrap();
+    for steps in &sqlite::MIGRATIONS[..3] {
+        old.execute_batch(steps).unwrap();
+    }
+    let since = world.engine.state().settings().ledger_since.0;
+    old.execute_batch(&format!(
+        "update meta set value = '4' where name = 'schema';
+         update meta set value = '{since}' where name = 'ledger_since'"
+    ))
+    .unwrap();
+    let today = world.db.connection();
+    copy_into(today, &old, "postings", "moved", &names(today, "select name from pragma_table_info('postings')"));
+    old.execute_batch(
+        "update moved set book = 'outside' where book glob 'owed:*';
+         insert into postings select transfer, book, micros, sum(micros) over (partition by book order by transfer)
+             from moved order by transfer",
+    )
+    .unwrap();
+    copy(today, &old, "transfers", &names(today, "select name from pragma_table_info('transfers')"));
+    (world, dir)
+}
+
+#[test]
+fn who_paid_afterwards_before_there_were_debts_owes_it_now() {
+    let (mut world, dir) = market_of_schema_4();
+    let mut db = Sqlite::open(dir.path()).unwrap();
+    let owed = world.engine.state().owed(client().account);
+    assert!(owed > Micros::ZERO, "there is something to owe");
+    assert_eq!(db.load().unwrap().ledger, world.db.load().unwrap().ledger);
+    assert_eq!(crate::db::books::audit(db.connection()).unwrap().problems, [] as [&str; 0]);
+    assert_eq!(objects(db.connection()), objects(world.db.connection()), "the same schema");
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn cross(
     let to = account;
     let reference = reference.to_owned();
     let (cause, from, to) = if inwards {
-        (Cause::Deposit { account, reference }, Book::Outside, Book::Available(to))
+        (Cause::Deposit { account, reference }, Book::Outside, Book::Owed(to))
     } else {
         (Cause::Refund { account, reference }, Book::Available(to), Book::Outside)
     };
@@ -61,6 +61,11 @@ fn cross(
         }
         let detail = format!("{reference:?} stands for a {word} of {} already", before.micros);
         return Err(Refusal::conflict(detail).advise("each deposit and each refund has a reference of its own"));
+    }
+    let owed = draft.owed(account);
+    if !inwards && owed > Micros::ZERO {
+        return Err(Refusal::conflict(format!("account {name} owes {owed}, and that is paid first"))
+            .advise("enter what it paid, or what is set off against it, as a deposit"));
     }
     let has = draft.balance(Book::Available(account));
     if !inwards && has < micros {

@@ -9,8 +9,8 @@ use sublet_model::ledger::{Book, Cause};
 use sublet_model::units::{Micros, Seconds};
 
 /// Holds again what a lease was paid for, as its host heard it; never for more than the term. Where the
-/// account has too little in this copy, for its deposits may be younger than the backup, it counts as
-/// paid from outside: what was promised to the lender is kept.
+/// account has too little in this copy, for its deposits may be younger than the backup, it owes that
+/// until they are entered again: what was promised to the lender is kept.
 pub(in crate::engine) fn hold_again(draft: &mut Draft<'_>, id: LeaseId, paid: Seconds) -> Result<(), Refusal> {
     let Some(lease) = draft.lease(id).cloned() else { return Ok(()) };
     let terms = lease.terms();
@@ -32,10 +32,11 @@ pub(in crate::engine) fn hold_again(draft: &mut Draft<'_>, id: LeaseId, paid: Se
         }
         Some(_) => hold(draft, id, lease.account, missing)?,
         None => {
-            let from = if missing > funds { Book::Outside } else { payer(draft, lease.account) };
-            if from == Book::Outside && payer(draft, lease.account) != from {
+            let usual = payer(draft, lease.account);
+            let from = if missing > funds { Book::Owed(lease.account) } else { usual };
+            if from != usual {
                 // Lenders read it, too: nothing of what the client has.
-                let said = format!("{missing} are held from outside: the account has too little in this copy");
+                let said = format!("{missing} are held as owed: the account has too little in this copy");
                 draft.audit("market", "lease.recover.unpaid", id, said);
             }
             transfer(draft, Cause::Hold { lease: id, client: lease.account }, from, Book::Held(id), missing)?;

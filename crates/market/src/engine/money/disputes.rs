@@ -162,7 +162,7 @@ fn check_credit(draft: &Draft<'_>, lease: &Lease, micros: Micros, borne_by: Cred
     }
     let of = draft.ledger().lease(lease.id).filter(|of| of.lender.is_some());
     let of = of.ok_or_else(|| nothing_to_give(draft, lease))?;
-    if borne_by == CreditBearer::Lender && of.payer == Book::Available(lease.terms().lender) {
+    if borne_by == CreditBearer::Lender && of.client == lease.terms().lender {
         return Err(Refusal::conflict("its client is its lender: what one gives the other changes nothing")
             .advise("give nothing back, or let the operator bear it"));
     }

@@ -52,7 +52,7 @@ pub(in crate::engine) fn credit(
     let (terms, payer) = (lease.terms(), draft.ledger().lease(lease.id).map(|of| of.payer));
     let Some(payer) = payer.filter(|_| micros > Micros::ZERO) else { return Ok(Micros::ZERO) };
     let (withheld, lender) = (Book::Withheld(lease.id), Book::Available(terms.lender));
-    if payer == lender && borne_by == CreditBearer::Lender {
+    if terms.client == terms.lender && borne_by == CreditBearer::Lender {
         // To pay oneself changes nothing.
         return Ok(Micros::ZERO);
     }

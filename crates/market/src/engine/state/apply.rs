@@ -76,6 +76,7 @@ impl State {
             | C::Dispute(..)
             | C::DisputeResolved { .. }
             | C::Alert(..)
+            | C::AlertsPruned { .. }
             | C::Purse { .. }
             | C::Fee { .. } => self.apply_to_money(change),
             C::Done { .. } | C::DonePruned { .. } | C::Audit { .. } => Before::Same,

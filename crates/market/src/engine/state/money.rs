@@ -30,6 +30,7 @@ pub(super) enum Before {
     Credit((LeaseId, u64)),
     Dispute(DisputeId, Option<DisputeRow>),
     Alert(u64),
+    AlertsPruned(Vec<AlertRow>),
     Fee(u16),
 }
 
@@ -72,10 +73,11 @@ impl State {
                 Before::Dispute(*dispute, self.put_dispute(*dispute, Some(row)))
             }
             C::Alert(row) => {
-                self.index.add_alert(row);
-                self.tables.alerts.insert(row.seq, row.clone());
-                row.lease.into_iter().for_each(|lease| self.touch(lease));
+                self.put_alert(row.clone());
                 Before::Alert(row.seq)
+            }
+            C::AlertsPruned { seqs } => {
+                Before::AlertsPruned(seqs.iter().filter_map(|seq| self.take_alert(*seq)).collect())
             }
             C::Purse { account, purse } => return self.edit_account(*account, |row| row.purse = *purse),
             C::Fee { permille } => Before::Fee(std::mem::replace(&mut self.tables.settings.fee_permille, *permille)),
@@ -94,11 +96,8 @@ impl State {
             }
             Before::Credit(key) => drop(self.tables.credits.remove(&key)),
             Before::Dispute(id, row) => drop(self.put_dispute(id, row)),
-            Before::Alert(seq) => {
-                if let Some(row) = self.tables.alerts.remove(&seq) {
-                    self.index.remove_alert(&row);
-                }
-            }
+            Before::Alert(seq) => drop(self.take_alert(seq)),
+            Before::AlertsPruned(rows) => rows.into_iter().for_each(|row| self.put_alert(row)),
             Before::Fee(permille) => self.tables.settings.fee_permille = permille,
         }
     }
@@ -109,6 +108,19 @@ impl State {
             false => drop(self.index.open_disputes.remove(&id)),
         }
         put(&mut self.tables.disputes, id, row)
+    }
+
+    fn put_alert(&mut self, row: AlertRow) {
+        self.index.add_alert(&row);
+        row.lease.into_iter().for_each(|lease| self.touch(lease));
+        self.tables.alerts.insert(row.seq, row);
+    }
+
+    fn take_alert(&mut self, seq: u64) -> Option<AlertRow> {
+        let row = self.tables.alerts.remove(&seq)?;
+        self.index.remove_alert(&row);
+        row.lease.into_iter().for_each(|lease| self.touch(lease));
+        Some(row)
     }
 
     /// A lease whose money moved looks otherwise.
@@ -136,6 +148,11 @@ impl State {
         narrow(self.ledger().balance(book))
     }
 
+    /// What an account owes.
+    pub fn owed(&self, account: AccountId) -> Micros {
+        narrow(self.ledger().owed(account))
+    }
+
     /// What an account has set aside for its leases.
     pub fn set_aside(&self, account: AccountId) -> Micros {
         narrow(self.ledger().set_aside(account))
@@ -149,7 +166,7 @@ impl State {
     /// How much more an account can set aside now, for whatever lease.
     pub fn purse(&self, account: AccountId, now: Timestamp) -> Micros {
         let on_account = self.account(account).is_some_and(|row| row.purse.on_account);
-        self.purse_from(if on_account { Book::Outside } else { Book::Available(account) }, account, now)
+        self.purse_from(if on_account { Book::Owed(account) } else { Book::Available(account) }, account, now)
     }
 
     /// How much more can be set aside for a lease: it is paid from one book all its life, however its
@@ -162,9 +179,10 @@ impl State {
     fn purse_from(&self, payer: Book, account: AccountId, now: Timestamp) -> Micros {
         let Some(purse) = self.account(account).map(|row| row.purse) else { return Micros::ZERO };
         let has = match payer {
-            Book::Outside if purse.on_account => Micros(i64::MAX / 4),
+            // Nobody owes more than can be counted.
+            Book::Owed(_) if purse.on_account => MOST_OWED - self.owed(account),
             // What was begun afterwards can't go on so, once its account doesn't.
-            Book::Outside => Micros::ZERO,
+            Book::Owed(_) => Micros::ZERO,
             book => self.balance(book),
         };
         let within = |limit: Micros| limit - self.spent(account, now) - self.set_aside(account);
@@ -225,6 +243,30 @@ impl State {
         kinds.flat_map(move |kind| self.index.told.range(of(kind))).filter_map(|(_, seq)| self.tables.alerts.get(seq))
     }
 
+    /// What may be forgotten of what accounts were told, the oldest first: but for the newest `kept` of each account,
+    /// and for what still counts, for it would be told again.
+    pub fn stale_alerts(&self, kept: usize) -> Vec<u64> {
+        let (mut stale, mut of, mut newer) = (Vec::new(), None, 0);
+        for (account, seq) in self.index.account_alerts.iter().rev() {
+            if of.replace(*account) != Some(*account) {
+                newer = 0;
+            }
+            newer += 1;
+            let counts = || self.tables.alerts.get(seq).is_some_and(|row| self.still_counts(row));
+            if newer > kept && !counts() {
+                stale.push(*seq);
+            }
+        }
+        stale.sort_unstable();
+        stale
+    }
+
+    /// Whether a lease runs and is paid as far as its client was told.
+    fn still_counts(&self, row: &AlertRow) -> bool {
+        let lease = row.lease.and_then(|lease| self.lease(lease));
+        lease.is_some_and(|lease| lease.state.is_wanted() && lease.paid_seconds == row.paid)
+    }
+
     /// Number of the next alert.
     pub fn next_alert(&self) -> u64 {
         self.tables.alerts.last_key_value().map_or(1, |(seq, _)| seq + 1)
@@ -240,6 +282,9 @@ impl State {
         self.due(&self.index.funding, now)
     }
 }
+
+/// The most that an account may owe.
+const MOST_OWED: Micros = Micros(i64::MAX / 4);
 
 /// Why the market itself opens a dispute.
 pub const FORK: &str = "fork";

@@ -461,8 +461,10 @@ pub fn assert_invariants(state: &State) {
 pub fn assert_books(state: &State) {
     let ledger = state.ledger();
     assert_eq!(ledger.balances().map(|(_, micros)| micros).sum::<i128>(), 0, "I4: together nothing");
-    let below = ledger.balances().find(|(book, micros)| *book != Book::Outside && *micros < 0);
+    let below = ledger.balances().find(|(book, micros)| *micros < 0 && !book.may_be_below_zero());
     assert_eq!(below, None, "I4: nobody below zero");
+    let above = ledger.balances().find(|(book, micros)| *micros > 0 && matches!(book, Book::Owed(_)));
+    assert_eq!(above, None, "I4: nobody is owed by what it owes");
     for (lease, of) in ledger.leases() {
         assert!(of.charged <= of.held, "never more than was held");
         let row = state.lease(lease).unwrap();

@@ -21,6 +21,7 @@ pub fn balance(state: &State, account: AccountId, currency: &str, now: Timestamp
         name: row.name.clone(),
         currency: currency.into(),
         available: state.balance(Book::Available(account)),
+        owed: state.owed(account),
         held: state.set_aside(account),
         withheld,
         on_account: row.purse.on_account,
