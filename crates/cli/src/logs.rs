@@ -16,9 +16,10 @@ pub fn is_verbose() -> bool {
 pub fn start(command: &Command, verbose: u8) {
     VERBOSE.store(verbose > 0, Ordering::Relaxed);
     let default = match (command.serves(), verbose) {
-        (true, 0) => "info",
-        (false, 0) => "error",
-        (true, _) | (false, 1) => "info,sublet=debug,sublet_market=debug,sublet_host=debug,sublet_depot=debug",
+        (true, 0) => "info,iroh=warn",
+        // What the ends of a way say when they close is news to nobody who waits for a command.
+        (false, 0) => "error,iroh=off",
+        (true, _) | (false, 1) => "info,iroh=off,sublet=debug,sublet_market=debug,sublet_host=debug,sublet_depot=debug",
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

@@ -9,10 +9,12 @@ use crate::ssh::{self, Line, Pass};
 use crate::values;
 use clap::Args;
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What the host has to hang up after `ssh` did.
@@ -93,13 +95,24 @@ fn told(words: String) {
 /// Both ways at once, until the host hangs up; it has a moment for that once `ssh` is gone.
 async fn carry(read: impl AsyncRead + Unpin, write: impl AsyncWrite + Unpin) {
     let up = async {
-        pump(tokio::io::stdin(), write).await;
+        pump(input(), write).await;
         tokio::time::sleep(FAREWELL_WITHIN).await;
     };
     tokio::select! {
         () = up => {}
-        () = pump(read, tokio::io::stdout()) => {}
+        () = pump(read, output()) => {}
     }
+}
+
+/// From `ssh` it is a pipe, which is read without a thread in between.
+fn input() -> Box<dyn AsyncRead + Unpin> {
+    let pipe = std::io::stdin().as_fd().try_clone_to_owned().and_then(pipe::Receiver::from_owned_fd);
+    pipe.map_or_else(|_| Box::new(tokio::io::stdin()) as Box<_>, |pipe| Box::new(pipe) as Box<_>)
+}
+
+fn output() -> Box<dyn AsyncWrite + Unpin> {
+    let pipe = std::io::stdout().as_fd().try_clone_to_owned().and_then(pipe::Sender::from_owned_fd);
+    pipe.map_or_else(|_| Box::new(tokio::io::stdout()) as Box<_>, |pipe| Box::new(pipe) as Box<_>)
 }
 
 async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {

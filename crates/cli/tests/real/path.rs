@@ -54,7 +54,7 @@ fn listens(pid: u32) -> Result<Vec<String>> {
 
 #[test]
 fn a_partition_is_entered_over_quic_and_no_tcp_port_is_open() -> Result<()> {
-    let world = world(&[])?;
+    let mut world = world(&[])?;
     let alice = world.person("alice")?;
     let lease = alice.rent("box", "linux-minimal", &SMALL)?;
     let agent = world.hosts[0].agent_pid().context("the agent runs")?;
@@ -93,6 +93,11 @@ fn a_partition_is_entered_over_quic_and_no_tcp_port_is_open() -> Result<()> {
     let words = String::from_utf8_lossy(&done.stderr);
     ensure!(done.status.code() == Some(255) && words.contains("Permission denied"), "{words}");
 
+    // Market and relay are away: the direct way is there all the same.
+    world.kill_market()?;
+    let ran = alice.run(&["-v", "ssh", "box", "--", "echo still"])?;
+    ensure!(ran.stdout == "still\n" && ran.stderr.contains("directly"), "{ran:?}");
+    world.start_market()?;
     alice.run(&["release", "box"])?.ok()?;
     Ok(())
 }

@@ -63,6 +63,11 @@ impl Net {
                     type nat hook postrouting priority srcnat
                     oifname wan ip daddr != 192.168.0.0/16 masquerade {how}
                 }}
+                chain own {{
+                    type filter hook input priority filter; policy drop
+                    ct state established,related accept
+                    iifname != wan accept
+                }}
                 chain through {{
                     type filter hook forward priority filter; policy drop
                     ct state established,related accept

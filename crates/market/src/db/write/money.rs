@@ -21,9 +21,7 @@ pub(super) fn of_money(db: &Connection, change: &Change) -> Done {
             params![text(dispute), resolved.by, resolved.at.0, resolved.credited.0, resolved.note],
         ),
         C::Alert(row) => alert(db, row),
-        C::AlertsPruned { seqs } => {
-            seqs.iter().try_for_each(|seq| run(db, "delete from alerts where seq = ?1", [seq]))
-        }
+        C::AlertsPruned { seqs } => seqs.iter().try_for_each(|seq| run(db, "delete from alerts where seq = ?1", [seq])),
         C::Purse { account, purse } => run(
             db,
             "update accounts set on_account = ?2, month_limit_micros = ?3 where id = ?1",
