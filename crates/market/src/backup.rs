@@ -140,7 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let market = dir.path().join("market");
         let config =
-            Config { name: "lab".into(), currency: "EUR".into(), listen: loopback(), tls: Tls::Auto, relay: None };
+            Config { name: "lab".into(), currency: "EUR".into(), listen: loopback(), tls: Tls::Auto, relay: None, chunk_seconds: None };
         init(&market, &config, &["localhost".into()]).unwrap();
         (dir, market)
     }

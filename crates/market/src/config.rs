@@ -24,7 +24,13 @@ pub struct Config {
     /// Where the relay listens, TCP and UDP; none: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<SocketAddr>,
+    /// How far ahead of its use a lease is always paid, at the least; a quarter of an hour where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_seconds: Option<u32>,
 }
+
+/// The shortest and the longest time that a market may have paid ahead.
+const CHUNKS: std::ops::RangeInclusive<u32> = 60..=86_400;
 
 /// Whether to speak TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +83,9 @@ impl Config {
         if !(1..=16).contains(&self.currency.len()) || !self.currency.bytes().all(letter) {
             return Err("currency: must be 1 to 16 letters, such as EUR or credits".into());
         }
+        if self.chunk_seconds.is_some_and(|seconds| !CHUNKS.contains(&seconds)) {
+            return Err("chunk_seconds: must be 60 (a minute) to 86400 (a day)".into());
+        }
         Ok(())
     }
 
@@ -116,8 +125,14 @@ mod tests {
     #[test]
     fn settings_survive_the_disk_and_mistakes_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        let config =
-            Config { name: "lab".into(), currency: "EUR".into(), listen: loopback(), tls: Tls::Auto, relay: None };
+        let config = Config {
+            name: "lab".into(),
+            currency: "EUR".into(),
+            listen: loopback(),
+            tls: Tls::Auto,
+            relay: None,
+            chunk_seconds: None,
+        };
         config.create(dir.path()).unwrap();
         assert_eq!(Config::load(dir.path()).unwrap(), config);
 
@@ -129,6 +144,7 @@ mod tests {
         refused("name = \"lab\"\ncurrency = \"EUR\"\nlisten = \"everywhere\"\n", "line 3");
         refused("name = \"lab\"\ncurrency = \"EUR\"\nport = 1\n", "port");
         refused("name = \"lab\"\ncurrency = \"E U R\"\n", "currency");
+        refused("name = \"lab\"\ncurrency = \"EUR\"\nchunk_seconds = 59\n", "a minute");
         refused("name = \"\"\ncurrency = \"EUR\"\n", "name");
     }
 }

@@ -18,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use sublet_model::identity::Sha256Digest;
+use sublet_model::ledger::chunks::CHUNK;
+use sublet_model::units::Seconds;
 use sublet_wire::connections::{self, Capped};
 use sublet_wire::path::RelayOffer;
 use tokio::task::JoinHandle;
@@ -124,6 +126,7 @@ pub async fn serve(dir: &Path, options: ServeOptions, stop: CancellationToken) -
         Some(at) => Some(Relay::open(at, &tls::load(dir)?).await?),
         None => None,
     };
+    database.set_chunk(config.chunk_seconds.map_or(CHUNK, |seconds| Seconds(seconds.into())))?;
     let currency = database.currency()?;
     let clock = Arc::new(MarketClock::new(database.market_time()?));
     let engine_keys = crate::engine::Keys { market: keys.signing.clone(), ssh_ca: vec![keys.ssh_ca_public()] };

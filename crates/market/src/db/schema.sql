@@ -10,7 +10,7 @@
 
 -- what the database itself needs to know; one row a word
 create table meta (
-    name text primary key,          -- schema, epoch, epoch_at, market_time, currency, created_at, fee_permille, ledger_since
+    name text primary key,          -- schema, epoch, epoch_at, market_time, currency, created_at, fee_permille, ledger_since, chunk_seconds
     value text not null             -- its value, as text
 ) strict, without rowid;
 

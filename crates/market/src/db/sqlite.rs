@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use sublet_model::ids::MemberId;
-use sublet_model::units::Timestamp;
+use sublet_model::units::{Seconds, Timestamp};
 
 /// The schema that this program makes and understands.
 pub(super) const SCHEMA: u32 = 5;
@@ -97,6 +97,13 @@ impl Sqlite {
     /// The name of the market's currency.
     pub fn currency(&self) -> Result<String, DbError> {
         Ok(self.meta("currency")?.unwrap_or_default())
+    }
+
+    /// Keeps how far ahead leases are paid at the least; where nothing is said, the usual time.
+    pub fn set_chunk(&self, chunk: Seconds) -> Result<(), DbError> {
+        let sql =
+            "insert into meta values ('chunk_seconds', ?1) on conflict (name) do update set value = excluded.value";
+        self.connection.execute(sql, [chunk.0.to_string()]).map(drop).attempt("keep how far ahead leases are paid")
     }
 
     fn meta(&self, name: &str) -> Result<Option<String>, DbError> {

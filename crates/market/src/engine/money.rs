@@ -17,7 +17,7 @@ use super::draft::Draft;
 use super::rows::{AlertKind, AlertRow, Budget, Lease};
 use sublet_model::billing::Terms;
 use sublet_model::ids::{AccountId, LeaseId};
-use sublet_model::ledger::chunks::{CHUNK, Next, Paid, Plan};
+use sublet_model::ledger::chunks::{Next, Paid, Plan};
 use sublet_model::ledger::{Book, Cause, Transfer};
 use sublet_model::units::{Micros, Seconds};
 use sublet_wire::problem::Kind;
@@ -34,13 +34,14 @@ pub(crate) use settle::settle;
 /// to reach the host.
 pub(crate) const EARLY: Seconds = Seconds(5);
 
-fn plan(terms: &Terms, term: Seconds, budget: Budget) -> Plan {
-    Plan { prices: terms.prices, resources: terms.resources, term, outage_allowance: budget.outage_allowance }
+fn plan(draft: &Draft<'_>, terms: &Terms, term: Seconds, budget: Budget) -> Plan {
+    let (chunk, outage_allowance) = (draft.settings().chunk, budget.outage_allowance);
+    Plan { prices: terms.prices, resources: terms.resources, term, chunk, outage_allowance }
 }
 
 /// How long a lease may go unlooked at, once so much of it is paid for.
-pub(crate) fn ahead(budget: Budget) -> Seconds {
-    CHUNK + budget.outage_allowance + EARLY
+pub(crate) fn ahead(chunk: Seconds, budget: Budget) -> Seconds {
+    chunk + budget.outage_allowance + EARLY
 }
 
 /// Writes a transfer into the books, with what it is for.
@@ -86,12 +87,12 @@ pub(super) fn hold(draft: &mut Draft<'_>, lease: LeaseId, client: AccountId, mic
 /// which not at least a chunk can be paid.
 pub(super) fn first_hold(draft: &Draft<'_>, lease: &Lease) -> Result<(Seconds, Micros), Refusal> {
     let (terms, term, budget) = (lease.terms(), lease.term_seconds, lease.budget);
-    let plan = plan(terms, term, budget);
+    let plan = plan(draft, terms, term, budget);
     if plan.price(term) == Micros::ZERO {
         return Ok((term, Micros::ZERO));
     }
     let funds = draft.purse(terms.client, draft.now);
-    let least = term.min(CHUNK + budget.outage_allowance);
+    let least = term.min(plan.chunk + budget.outage_allowance);
     let nothing = Paid { seconds: Seconds::ZERO, held: Micros::ZERO };
     match plan.next(EARLY, nothing, funds) {
         Next::More { seconds, micros, .. } if seconds >= least => Ok((seconds, micros)),
@@ -108,7 +109,7 @@ fn short(draft: &Draft<'_>, account: AccountId, span: Seconds, price: Micros, fu
 
 /// A lease that is lengthened may be charged for longer in any case: that is held at once, or it is refused.
 pub(super) fn hold_shortest(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> {
-    let plan = plan(lease.terms(), lease.term_seconds, lease.budget);
+    let plan = plan(draft, lease.terms(), lease.term_seconds, lease.budget);
     let shortest = plan.shortest();
     if lease.paid_seconds >= shortest {
         return Ok(());
@@ -133,7 +134,7 @@ pub(crate) fn fund(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> 
     if is_older || lease.paid_seconds >= lease.term_seconds || !lease.state.is_wanted() {
         return Ok(());
     }
-    let plan = plan(lease.terms(), lease.term_seconds, lease.budget);
+    let plan = plan(draft, lease.terms(), lease.term_seconds, lease.budget);
     let held = draft.held_for(lease.id).unwrap_or(Micros::ZERO);
     let purse = draft.purse_for(lease, draft.now);
     // The host counts what was used; but it stops where the money ends by a clock that never rests.

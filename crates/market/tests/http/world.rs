@@ -76,7 +76,7 @@ impl Answer {
 
 pub fn config() -> Config {
     let listen = "127.0.0.1:0".parse().unwrap();
-    Config { name: "test".into(), currency: "EUR".into(), listen, tls: Tls::Auto, relay: None }
+    Config { name: "test".into(), currency: "EUR".into(), listen, tls: Tls::Auto, relay: None, chunk_seconds: None }
 }
 
 impl World {
@@ -116,7 +116,7 @@ impl World {
         self.stop.cancel();
         server.ended().await.unwrap();
         self.stop = CancellationToken::new();
-        let options = ServeOptions { listen, tls: None, relay: None };
+        let options = ServeOptions { listen, tls: None, relay: None, chunk_seconds: None };
         self.server = Some(serve(&self.dir(), options, self.stop.clone()).await.unwrap());
     }
 

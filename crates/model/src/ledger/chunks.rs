@@ -7,7 +7,7 @@ use crate::billing::PriceList;
 use crate::resources::Resources;
 use crate::units::{Micros, Seconds};
 
-/// The shortest time that is always paid ahead.
+/// The shortest time that is always paid ahead, unless a market says otherwise.
 pub const CHUNK: Seconds = Seconds(900);
 
 /// Where the funds are short, the least that is worth holding: each step is told to the client.
@@ -22,6 +22,8 @@ pub struct Plan {
     pub resources: Resources,
     /// The longest it may run.
     pub term: Seconds,
+    /// The shortest time that is always paid ahead.
+    pub chunk: Seconds,
     /// Beyond one chunk: for how long the market may be out of reach.
     pub outage_allowance: Seconds,
 }
@@ -87,9 +89,10 @@ impl Plan {
     /// The least whole number of chunks that leaves one, and the allowance, ahead; at most the term, at
     /// least what is charged in any case.
     fn wanted(&self, used: Seconds) -> Seconds {
-        let least = used.max(Seconds::ZERO) + CHUNK + self.outage_allowance.max(Seconds::ZERO);
-        let chunks = least.0.saturating_add(CHUNK.0 - 1) / CHUNK.0;
-        Seconds(chunks.saturating_mul(CHUNK.0)).min(self.term).max(self.shortest())
+        let chunk = self.chunk.max(Seconds(1));
+        let least = used.max(Seconds::ZERO) + chunk + self.outage_allowance.max(Seconds::ZERO);
+        let chunks = least.0.saturating_add(chunk.0 - 1) / chunk.0;
+        Seconds(chunks.saturating_mul(chunk.0)).min(self.term).max(self.shortest())
     }
 
     /// How long `budget` lasts, at most the term; none if it does not pay for the first moment.

@@ -220,6 +220,7 @@ fn plan() -> Plan {
         prices: PriceList { flat: MicrosPerHour(3600), ..PriceList::default() },
         resources: Resources::default(),
         term: Seconds(5000),
+        chunk: CHUNK,
         outage_allowance: Seconds::ZERO,
     }
 }
@@ -245,6 +246,9 @@ fn a_chunk_is_always_ahead_and_the_end_is_where_the_money_ends() {
     assert_eq!(least.next(Seconds(5), nothing, Micros(9999)), more(4000, 4000, false), "what is charged, it may run");
     assert_eq!(least.next(Seconds(5), nothing, Micros(4000)), more(4000, 4000, false));
     assert_eq!(least.next(Seconds(5), nothing, Micros(3999)), Next::Short { micros: Micros(4000) });
+    let short = Plan { chunk: Seconds(60), ..plan };
+    assert_eq!(short.next(Seconds(5), nothing, Micros(9999)), more(120, 120, false), "a market of shorter chunks");
+    assert_eq!(short.next(Seconds(5), nothing, Micros(75)), more(75, 75, true));
     let away = Plan { outage_allowance: Seconds(3600), ..plan };
     let first = away.next(Seconds(0), Paid { seconds: Seconds(0), held: Micros(0) }, Micros(9999));
     assert_eq!(first, more(4500, 4500, false));
@@ -253,7 +257,7 @@ fn a_chunk_is_always_ahead_and_the_end_is_where_the_money_ends() {
 fn plans() -> impl Strategy<Value = Plan> {
     let price = || prop_oneof![Just(0), 1i64..50_000, 0..=MicrosPerHour::MAX.0];
     let amounts = (1i64..=64_000, 1i64..=1 << 20, 0i64..=10_000);
-    let spans = (1i64..100_000, 0i64..20_000, 0i64..4000);
+    let spans = (1i64..100_000, 0i64..20_000, 0i64..4000, 60i64..4000);
     (price(), price(), price(), price(), price(), amounts, spans).prop_map(
         |(setup, flat, cpu, memory, disk, of, spans)| Plan {
             prices: PriceList {
@@ -266,6 +270,7 @@ fn plans() -> impl Strategy<Value = Plan> {
             },
             resources: Resources { cpu: Millicores(of.0), memory: MiB(of.1), disk: GiB(of.2) },
             term: Seconds(spans.0),
+            chunk: Seconds(spans.3),
             outage_allowance: Seconds(spans.1),
         },
     )
@@ -303,7 +308,7 @@ proptest! {
                     warned = true;
                 }
             }
-            prop_assert!(warned || paid.seconds - used >= CHUNK || paid.seconds == plan.term);
+            prop_assert!(warned || paid.seconds - used >= plan.chunk || paid.seconds == plan.term);
             // The guard stops it at the paid end.
             used = (used + Seconds(jump)).min(paid.seconds);
             prop_assert!(plan.price(used) <= paid.held);

@@ -6,7 +6,7 @@ use sublet_model::billing::{Bound, PriceList, Terms};
 use sublet_model::identity::{PublicKey, SecretKey, Sha256Digest, Signed};
 use sublet_model::ids::{AccountId, HostId};
 use sublet_model::lease::EndReason;
-use sublet_model::ledger::chunks::{Next, Paid, Plan};
+use sublet_model::ledger::chunks::{CHUNK, Next, Paid, Plan};
 use sublet_model::ledger::{Bill, Book, Cause, Ledger};
 use sublet_model::metering::{ChainEnd, Intake, Receipt, judge};
 use sublet_model::resources::Resources;
@@ -85,6 +85,7 @@ pub fn live(random: &mut Random, world: &mut World, tally: &mut Tally) -> Option
         prices: terms.prices,
         resources: terms.resources,
         term,
+        chunk: CHUNK,
         outage_allowance: Seconds(random.one_of(&[0, 0, 900, 3600])),
     };
     deposit(random, world, &terms, &plan);

@@ -133,12 +133,13 @@ fn alert(c: &Cells<'_>) -> Result<AlertRow, DbError> {
 }
 
 fn settings(db: &Connection) -> Result<Settings, DbError> {
-    let sql = "select name, value from meta where name in ('fee_permille', 'ledger_since')";
+    let sql = "select name, value from meta where name in ('fee_permille', 'ledger_since', 'chunk_seconds')";
     let rows: Vec<(String, String)> = all(db, "meta", sql, |c| Ok((c.get("name")?, c.get("value")?)))?;
     let mut settings = Settings::default();
     for (name, value) in rows {
         let wrong = || DbError::Unreadable { table: "meta", column: "value", problem: format!("{name} is {value:?}") };
         match name.as_str() {
+            "chunk_seconds" => settings.chunk = Seconds(value.parse().map_err(|_| wrong())?),
             "fee_permille" => settings.fee_permille = value.parse().map_err(|_| wrong())?,
             _ => settings.ledger_since = Timestamp(value.parse().map_err(|_| wrong())?),
         }

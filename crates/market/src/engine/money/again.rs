@@ -19,7 +19,7 @@ pub(in crate::engine) fn hold_again(draft: &mut Draft<'_>, id: LeaseId, paid: Se
     if terms.granted_at < draft.settings().ledger_since || (known.is_some() && paid == lease.paid_seconds) {
         return Ok(());
     }
-    let plan = plan(terms, lease.term_seconds, lease.budget);
+    let plan = plan(draft, terms, lease.term_seconds, lease.budget);
     let held = known.unwrap_or(Micros::ZERO);
     let missing = (plan.price(paid) - held).max(Micros::ZERO);
     let funds = draft.purse_for(&lease, draft.now);

@@ -248,6 +248,24 @@ fn lengthened_a_lease_holds_what_it_is_charged_at_the_least_then() {
 }
 
 #[test]
+fn a_market_may_have_less_paid_ahead() {
+    let (world, mut agent) = funded(price(75));
+    let World { db, now, .. } = world;
+    db.set_chunk(Seconds(60)).unwrap();
+    let mut world = World::started(db, now);
+    world.sync(&mut agent);
+    let lease = world.running(&mut agent);
+    assert_eq!((lease.paid_seconds, spendable(&world, CLIENT)), (Seconds(75), 0));
+    deposit(&mut world, CLIENT, 900_000);
+    go_on(&mut world, &mut agent, 20);
+    assert_eq!(world.lease(lease.id).paid_seconds, Seconds(120), "a chunk ahead, in whole chunks");
+    go_on(&mut world, &mut agent, 100);
+    let paid = world.lease(lease.id).paid_seconds;
+    assert_eq!((paid, has(&world, Book::Held(lease.id))), (Seconds(240), price(240)));
+    audited(&world);
+}
+
+#[test]
 fn money_in_drops_is_held_a_minute_at_a_time() {
     let (mut world, mut agent) = funded(price(1000));
     let lease = world.running(&mut agent);

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use sublet_model::ids::{AccountId, DisputeId, LeaseId};
+use sublet_model::ledger::chunks::CHUNK;
 use sublet_model::statement::CreditBearer;
 use sublet_model::units::{Micros, Seconds, Timestamp};
 use sublet_wire::api::PurseChange;
@@ -40,12 +41,20 @@ pub struct Budget {
 }
 
 /// What the market's operator decided, in the table `meta`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// How many thousandths of a charge the operator keeps, of leases granted from now on.
     pub fee_permille: u16,
     /// Leases granted before have no holds, and their charges are not posted.
     pub ledger_since: Timestamp,
+    /// The shortest time that is always paid ahead.
+    pub chunk: Seconds,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { fee_permille: 0, ledger_since: Timestamp::default(), chunk: CHUNK }
+    }
 }
 
 /// A credit note: what was given back of a charge.

@@ -56,6 +56,8 @@ pub(super) struct Index {
     pub faults: HashMap<HostId, BTreeSet<LeaseId>>,
     /// Of the hosts that have such leases.
     pub reliability: HashMap<HostId, u16>,
+    /// How far ahead leases are paid at the least: as long as a market runs.
+    chunk: Seconds,
 }
 
 fn remove_from<K: std::hash::Hash + Eq, V: Ord>(sets: &mut HashMap<K, BTreeSet<V>>, key: K, value: &V) {
@@ -70,7 +72,7 @@ fn remove_from<K: std::hash::Hash + Eq, V: Ord>(sets: &mut HashMap<K, BTreeSet<V
 impl Index {
     /// The indexes over these tables.
     pub fn of(tables: &Tables) -> Self {
-        let mut index = Self::default();
+        let mut index = Self { chunk: tables.settings.chunk, ..Self::default() };
         tables.accounts.values().for_each(|row| index.add_account(row));
         tables.tokens.values().for_each(|row| index.add_token(row));
         tables.join_tokens.values().for_each(|row| index.add_join_token(row));
@@ -171,7 +173,7 @@ impl Index {
             self.unsettle(row);
         }
         self.ending.extend(tasks::earliest_end(row).map(|at| (at, row.id)));
-        self.funding.extend(tasks::funding_due(row).map(|at| (at, row.id)));
+        self.funding.extend(tasks::funding_due(row, self.chunk).map(|at| (at, row.id)));
     }
 
     pub fn remove_lease(&mut self, row: &Lease) {
@@ -193,7 +195,7 @@ impl Index {
         if let Some(at) = tasks::earliest_end(row) {
             self.ending.remove(&(at, row.id));
         }
-        if let Some(at) = tasks::funding_due(row) {
+        if let Some(at) = tasks::funding_due(row, self.chunk) {
             self.funding.remove(&(at, row.id));
         }
     }
