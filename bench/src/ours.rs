@@ -109,8 +109,14 @@ pub fn copy_of(options: &Options, seed: u64, rows: usize, market: &Market) -> Re
 
 /// Makes a market in `dir` and fills its database.
 pub fn fill(dir: &Path, market: &Market) -> Result<()> {
-    let config =
-        Config { name: "bench".into(), currency: "EUR".into(), listen: loopback(), tls: Tls::Never, relay: None, chunk_seconds: None };
+    let config = Config {
+        name: "bench".into(),
+        currency: "EUR".into(),
+        listen: loopback(),
+        tls: Tls::Never,
+        relay: None,
+        chunk_seconds: None,
+    };
     init(dir, &config, &["localhost".into()]).context("make a market")?;
     let keys = Keys::load(dir)?;
     let mut db = Sqlite::open(dir)?;

@@ -139,8 +139,14 @@ mod tests {
     fn market() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let market = dir.path().join("market");
-        let config =
-            Config { name: "lab".into(), currency: "EUR".into(), listen: loopback(), tls: Tls::Auto, relay: None, chunk_seconds: None };
+        let config = Config {
+            name: "lab".into(),
+            currency: "EUR".into(),
+            listen: loopback(),
+            tls: Tls::Auto,
+            relay: None,
+            chunk_seconds: None,
+        };
         init(&market, &config, &["localhost".into()]).unwrap();
         (dir, market)
     }

@@ -133,7 +133,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn config() -> Config {
-        Config { name: "lab".into(), currency: "EUR".into(), listen: loopback(), tls: Tls::Auto, relay: None, chunk_seconds: None }
+        Config {
+            name: "lab".into(),
+            currency: "EUR".into(),
+            listen: loopback(),
+            tls: Tls::Auto,
+            relay: None,
+            chunk_seconds: None,
+        }
     }
 
     #[test]

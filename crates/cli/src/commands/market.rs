@@ -91,8 +91,14 @@ impl Market {
 
 impl Init {
     fn run(self, format: Format) -> anyhow::Result<()> {
-        let config =
-            Config { name: self.name, currency: self.currency, listen: self.listen, tls: Tls::Auto, relay: None, chunk_seconds: None };
+        let config = Config {
+            name: self.name,
+            currency: self.currency,
+            listen: self.listen,
+            tls: Tls::Auto,
+            relay: None,
+            chunk_seconds: None,
+        };
         let own = [self.listen.ip().to_string(), "localhost".into()];
         let names = if self.names.is_empty() { own.into() } else { self.names };
         let token = init(&self.dir, &config, &names)
