@@ -4,14 +4,14 @@
 #[allow(dead_code, reason = "shared with the market's tests")]
 #[path = "../../market/tests/http/fake_host.rs"]
 mod fake_host;
+#[path = "../../market/tests/http/manifest.rs"]
+mod manifest;
 mod world;
 
 use fake_host::FakeHost;
+use manifest::manifest;
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
-use sublet_model::image::{Blob, Boot, ImageManifest};
-use sublet_model::units::MiB;
 use sublet_wire::api::{ImageView, NewImage};
 use sublet_wire::client::Client;
 use tokio_util::sync::CancellationToken;
@@ -59,27 +59,9 @@ impl Drop for Lent {
     }
 }
 
-fn manifest() -> Signed<ImageManifest> {
-    let manifest = ImageManifest {
-        name: "tiny".into(),
-        os: "linux".into(),
-        version: "1".into(),
-        arch: "x86_64".into(),
-        boot: Boot::Direct { kernel: Blob { sha256: Sha256Digest::of(b"k"), bytes: 1 }, initrd: None, root: None },
-        command_line: "quiet".into(),
-        guest_channel: "c".into(),
-        login_user: "root".into(),
-        minimum_memory: MiB(64),
-        minimum_vcpus: 1,
-        licence: "GPL-2.0".into(),
-        created_at: 1_700_000_000,
-    };
-    Signed::sign(&manifest, &SecretKey::from_seed(&[7; 32])).unwrap()
-}
-
 fn publish(world: &World) {
     let client = Client::new(&world.url, Some(world.token.clone()), None).unwrap();
-    let new = NewImage { manifest: manifest(), depot: "http://127.0.0.1:7402".into() };
+    let new = NewImage { manifest: manifest("1"), depot: "http://127.0.0.1:7402".into() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(client.post::<_, ImageView>("/v1/images", &new)).unwrap();
 }

@@ -7,19 +7,18 @@
 #[allow(dead_code, reason = "shared with the market's tests")]
 #[path = "../../market/tests/http/fake_host.rs"]
 mod fake_host;
+#[path = "../../market/tests/http/manifest.rs"]
+mod manifest;
 #[allow(dead_code, reason = "shared with the other tests of the command line")]
 mod world;
 
 use fake_host::FakeHost;
+use manifest::manifest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
-use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
-use sublet_model::image::{Blob, Boot, ImageManifest};
-use sublet_model::units::MiB;
 use sublet_wire::api::{
     AccountView, Granted, ImageView, LeaseView, MemberView, NewAccount, NewImage, NewJoinToken, NewMember, NewToken,
     TokenSecret,
@@ -41,17 +40,7 @@ struct Market {
 
 impl Market {
     fn serve(dir: &Path, listen: &str) -> Self {
-        let program = assert_cmd::cargo::cargo_bin("sublet");
-        let mut server = Command::new(program)
-            .args(["market", "serve", "--listen", listen])
-            .arg(dir)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.contains("listening at")).expect("the market starts");
-        let url = line.split_once("listening at ").unwrap().1.split(',').next().unwrap().trim().to_string();
-        std::thread::spawn(move || lines.count());
+        let (server, url) = world::serve(dir, listen);
         Self { dir: dir.to_owned(), url, server }
     }
 
@@ -76,24 +65,6 @@ fn sublet(arguments: &[&str], paths: &[&Path]) -> String {
     let out = bare().args(arguments).args(paths).output().unwrap();
     assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
-}
-
-fn manifest() -> Signed<ImageManifest> {
-    let manifest = ImageManifest {
-        name: "tiny".into(),
-        os: "linux".into(),
-        version: "1".into(),
-        arch: "x86_64".into(),
-        boot: Boot::Direct { kernel: Blob { sha256: Sha256Digest::of(b"k"), bytes: 1 }, initrd: None, root: None },
-        command_line: "quiet".into(),
-        guest_channel: "c".into(),
-        login_user: "root".into(),
-        minimum_memory: MiB(64),
-        minimum_vcpus: 1,
-        licence: "GPL-2.0".into(),
-        created_at: 1_700_000_000,
-    };
-    Signed::sign(&manifest, &SecretKey::from_seed(&[7; 32])).unwrap()
 }
 
 /// An account with money, and somebody who acts for it.
@@ -176,7 +147,7 @@ async fn a_backup_taken_under_load_and_restored_later_grants_nothing_twice_and_l
     let token = sublet(&["market", "init"], &[&dir]).trim().to_string();
     let market = Market::serve(&dir, "127.0.0.1:0");
     let operator = Client::new(&market.url, Some(token), None).unwrap();
-    let image = NewImage { manifest: manifest(), depot: "http://127.0.0.1:7402".into() };
+    let image = NewImage { manifest: manifest("1"), depot: "http://127.0.0.1:7402".into() };
     let _: ImageView = operator.post("/v1/images", &image).await.unwrap();
     let lender = person(&operator, "lender", "lender").await;
     let client = person(&operator, "client", "client").await;

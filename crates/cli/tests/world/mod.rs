@@ -2,7 +2,7 @@
 
 use assert_cmd::Command;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -18,21 +18,11 @@ impl World {
     pub fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let market = temp.path().join("market");
-        let program = assert_cmd::cargo::cargo_bin("sublet");
         let init = bare().args(["market", "init"]).arg(&market).output().unwrap();
         let said = String::from_utf8_lossy(&init.stderr);
         assert!(init.status.success() && said.contains("not shown again"), "{said}");
         let token = String::from_utf8(init.stdout).unwrap().trim().to_string();
-        let mut server = std::process::Command::new(program)
-            .args(["market", "serve", "--listen", "127.0.0.1:0"])
-            .arg(&market)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.contains("listening at")).expect("the market starts");
-        let url = line.split_once("listening at ").unwrap().1.split(',').next().unwrap().trim().to_string();
-        std::thread::spawn(move || lines.count());
+        let (server, url) = serve(&market, "127.0.0.1:0");
         Self { temp, server, url, token }
     }
 
@@ -62,6 +52,21 @@ impl Drop for World {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+/// Serves a market from its folder, and says where.
+pub fn serve(market: &Path, listen: &str) -> (Child, String) {
+    let mut server = std::process::Command::new(assert_cmd::cargo::cargo_bin("sublet"))
+        .args(["market", "serve", "--listen", listen])
+        .arg(market)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.contains("listening at")).expect("the market starts");
+    let url = line.split_once("listening at ").unwrap().1.split(',').next().unwrap().trim().to_string();
+    std::thread::spawn(move || lines.count());
+    (server, url)
 }
 
 pub fn bare() -> Command {

@@ -28,8 +28,16 @@ fn seal(files: &TemplateFiles) {
     }
 }
 
-fn born(fixture: &mut Fixture, birth: Birth) {
-    fixture.spec.birth = birth;
+/// A template as the shelf keeps it, and the stopped machine that it was made from.
+async fn made(dir: &Path) -> (Fixture, TemplateFiles) {
+    let mut template = Fixture::new(Payload::Halt);
+    let files = files(dir);
+    template.spec.birth = Birth::Template(files.clone());
+    template.start(in_seconds(600)).await;
+    template.vmm.freeze(&template.machine).await.unwrap();
+    template.vmm.stop(&template.machine).await.unwrap();
+    seal(&files);
+    (template, files)
 }
 
 /// Another partition, of another user, on the same template.
@@ -48,13 +56,7 @@ fn clone_spec(of: &MachineSpec, dir: &Path, files: &TemplateFiles, number: u32) 
 #[tokio::test]
 async fn clones_of_other_users_go_on_where_the_template_stood_still_and_change_nothing_of_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mut template = Fixture::new(Payload::Halt);
-    let files = files(dir.path());
-    born(&mut template, Birth::Template(files.clone()));
-    template.start(in_seconds(600)).await;
-    template.vmm.freeze(&template.machine).await.unwrap();
-    template.vmm.stop(&template.machine).await.unwrap();
-    seal(&files);
+    let (template, files) = made(dir.path()).await;
     let (before, size) = (fs::read(&files.memory).unwrap(), fs::metadata(&files.devices).unwrap().size());
     assert!(size > 10_000 && before.iter().any(|byte| *byte != 0), "{size} bytes of devices");
 
@@ -86,13 +88,7 @@ async fn a_machine_that_serves_is_never_frozen() {
 #[tokio::test]
 async fn a_damaged_template_wakes_nothing_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut template = Fixture::new(Payload::Halt);
-    let files = files(dir.path());
-    born(&mut template, Birth::Template(files.clone()));
-    template.start(in_seconds(600)).await;
-    template.vmm.freeze(&template.machine).await.unwrap();
-    template.vmm.stop(&template.machine).await.unwrap();
-    seal(&files);
+    let (template, files) = made(dir.path()).await;
     let devices = fs::File::options().write(true).open(&files.devices).unwrap();
     devices.write_all_at(&[0; 64], 0).unwrap();
 
@@ -115,7 +111,7 @@ async fn a_damaged_template_wakes_nothing_and_leaves_nothing() {
 async fn a_template_its_agent_left_behind_is_ended_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let mut template = Fixture::new(Payload::Halt);
-    born(&mut template, Birth::Template(files(dir.path())));
+    template.spec.birth = Birth::Template(files(dir.path()));
     template.start(in_seconds(600)).await;
     let (guard, monitor) = template.pids();
     let next = driver("next");

@@ -38,10 +38,20 @@ fn account(app: &App, actor: &Actor, action: Action, named: &str) -> Result<Acco
     app.read(|state| find::account(state, actor, action, named).map(|row| row.id))
 }
 
-async fn moved(app: &App, command: Command, asked: &Asked<NewMovement>) -> Result<Json<TransferView>, Fault> {
-    let Outcome::Transfer(number) = app.ask(command, Some(asked.key()?)).await? else { return Err(surprise()) };
+/// Moves money over the market's border; the command says which way.
+async fn moved(
+    app: &App,
+    named: &str,
+    asked: Asked<NewMovement>,
+    command: impl FnOnce(Actor, AccountId, NewMovement) -> Command,
+) -> Result<(StatusCode, Json<TransferView>), Fault> {
+    let account = account(app, &asked.actor, Action::RunMarket, named)?;
+    let key = asked.key()?;
+    let command = command(asked.actor, account, asked.body);
+    let Outcome::Transfer(number) = app.ask(command, Some(key)).await? else { return Err(surprise()) };
     let found = blocking(app, move |records| records.transfer(number)).await?;
-    found.as_ref().map(|transfer| Json(TransferView::from(transfer))).ok_or_else(surprise)
+    let view = found.as_ref().map(TransferView::from).ok_or_else(surprise)?;
+    Ok((StatusCode::CREATED, Json(view)))
 }
 
 /// Takes money in for an account (operator). The reference makes it safe to repeat: a payment
@@ -56,10 +66,13 @@ async fn deposit(
     Named(named): Named,
     asked: Asked<NewMovement>,
 ) -> Result<(StatusCode, Json<TransferView>), Fault> {
-    let account = account(&app, &asked.actor, Action::RunMarket, &named)?;
-    let NewMovement { micros, reference } = asked.body.clone();
-    let command = Command::Deposit { actor: asked.actor.clone(), account, micros, reference };
-    Ok((StatusCode::CREATED, moved(&app, command, &asked).await?))
+    moved(&app, &named, asked, |actor, account, NewMovement { micros, reference }| Command::Deposit {
+        actor,
+        account,
+        micros,
+        reference,
+    })
+    .await
 }
 
 /// Pays money out to an account (operator), at most what it can spend. Safe to repeat, as a deposit.
@@ -73,10 +86,13 @@ async fn refund(
     Named(named): Named,
     asked: Asked<NewMovement>,
 ) -> Result<(StatusCode, Json<TransferView>), Fault> {
-    let account = account(&app, &asked.actor, Action::RunMarket, &named)?;
-    let NewMovement { micros, reference } = asked.body.clone();
-    let command = Command::Refund { actor: asked.actor.clone(), account, micros, reference };
-    Ok((StatusCode::CREATED, moved(&app, command, &asked).await?))
+    moved(&app, &named, asked, |actor, account, NewMovement { micros, reference }| Command::Refund {
+        actor,
+        account,
+        micros,
+        reference,
+    })
+    .await
 }
 
 /// Says how an account pays: from what was deposited or afterwards, and how much in a month (operator).

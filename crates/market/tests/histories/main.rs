@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../http/fake_host.rs"]
 mod fake_host;
+#[path = "../http/manifest.rs"]
+mod manifest;
 mod people;
 mod spec;
 #[allow(dead_code, reason = "shared with other tests")]

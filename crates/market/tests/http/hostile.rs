@@ -110,7 +110,7 @@ fn requests(lease: &str, partition: &str) -> Vec<(Method, String, Value)> {
         (
             post.clone(),
             "/v1/images".into(),
-            serde_json::to_value(crate::world::manifest("2"))
+            serde_json::to_value(crate::manifest::manifest("2"))
                 .map(|m| json!({"manifest": m, "depot": "http://127.0.0.1:1"}))
                 .unwrap(),
         ),

@@ -9,6 +9,7 @@ mod described;
 mod fake_host;
 mod hostile;
 mod leasing;
+mod manifest;
 mod money;
 mod repeated;
 mod secrets;

@@ -1,6 +1,7 @@
 //! A market, the people who use it, and an image in its catalogue.
 
 use crate::fake_host::FakeHost;
+use crate::manifest::manifest;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -8,9 +9,7 @@ use sublet_market::config::{Config, Tls};
 use sublet_market::init::init;
 use sublet_market::serve::{ServeOptions, Server, serve};
 use sublet_model::account::Role;
-use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
 use sublet_model::ids::{AccountId, MemberId};
-use sublet_model::image::{Blob, Boot, ImageManifest};
 use sublet_model::requirements::Requirements;
 use sublet_model::units::{MiB, Micros, Millicores, Seconds};
 use sublet_wire::api::{
@@ -194,25 +193,6 @@ pub fn http() -> reqwest::Client {
 
 pub fn unique() -> String {
     sublet_wire::new_id::<sublet_model::ids::RequestId>().to_string()
-}
-
-pub fn manifest(version: &str) -> Signed<ImageManifest> {
-    let blob = |what: &str| Blob { sha256: Sha256Digest::of(what.as_bytes()), bytes: 1000 };
-    let manifest = ImageManifest {
-        name: "tiny".into(),
-        os: "linux".into(),
-        version: version.into(),
-        arch: "x86_64".into(),
-        boot: Boot::Direct { kernel: blob("kernel"), initrd: Some(blob("initrd")), root: None },
-        command_line: "console=ttyS0".into(),
-        guest_channel: "org.sublet.guest.0".into(),
-        login_user: "root".into(),
-        minimum_memory: MiB(64),
-        minimum_vcpus: 1,
-        licence: "GPL-2.0".into(),
-        created_at: 1_700_000_000,
-    };
-    Signed::sign(&manifest, &SecretKey::from_seed(&[7; 32])).unwrap()
 }
 
 pub fn needs() -> Requirements {

@@ -20,10 +20,12 @@ const HIGHEST_FEE: u16 = 500;
 pub(in crate::engine) fn decide(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal> {
     match command {
         Command::Deposit { actor, account, micros, reference } => {
-            cross(draft, actor, *account, *micros, reference, true)
+            let cause = Cause::Deposit { account: *account, reference: reference.clone() };
+            cross(draft, actor, cause, *account, *micros, reference)
         }
         Command::Refund { actor, account, micros, reference } => {
-            cross(draft, actor, *account, *micros, reference, false)
+            let cause = Cause::Refund { account: *account, reference: reference.clone() };
+            cross(draft, actor, cause, *account, *micros, reference)
         }
         Command::SetPurse { actor, account, change } => set_purse(draft, actor, *account, change),
         Command::SetFee { actor, permille } => set_fee(draft, actor, *permille),
@@ -35,25 +37,16 @@ pub(in crate::engine) fn decide(draft: &mut Draft<'_>, command: &Command) -> Res
 fn cross(
     draft: &mut Draft<'_>,
     actor: &Actor,
+    cause: Cause,
     account: AccountId,
     micros: Micros,
     reference: &str,
-    inwards: bool,
 ) -> Result<Outcome, Refusal> {
     actor.must_be(draft, Role::Operator)?;
     let known = draft.account(account).ok_or_else(|| Refusal::not_found(format!("account {account}")))?;
     let name = known.name.clone();
     check(micros, reference)?;
-    let to = account;
-    let reference = reference.to_owned();
-    let (cause, from, to) = if inwards {
-        (Cause::Deposit { account, reference }, Book::Outside, Book::Owed(to))
-    } else {
-        (Cause::Refund { account, reference }, Book::Available(to), Book::Outside)
-    };
-    let (Cause::Deposit { reference, .. } | Cause::Refund { reference, .. }) = &cause else {
-        return Err(Refusal::new(Kind::Internal, "neither a deposit nor a refund"));
-    };
+    let inwards = matches!(cause, Cause::Deposit { .. });
     let word = cause.word();
     if let Some(before) = draft.referred(word, reference) {
         if (before.account, before.micros) == (account, micros) {
@@ -73,6 +66,10 @@ fn cross(
             .advise("what is held for leases comes back at their end"));
     }
     let detail = format!("{micros}, reference {reference}");
+    let (from, to) = match inwards {
+        true => (Book::Outside, Book::Owed(account)),
+        false => (Book::Available(account), Book::Outside),
+    };
     transfer(draft, cause, from, to, micros)?;
     draft.audit(actor.member, &format!("account.{word}"), account, detail);
     Ok(Outcome::Transfer(draft.ledger().newest()))

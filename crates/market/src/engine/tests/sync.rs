@@ -386,3 +386,30 @@ fn a_host_that_was_not_heard_yet_must_say_everything() {
     world.raw_sync(agent.host, agent.session, nothing_new(&agent, world.now)).unwrap();
     assert!(matches!(world.lease(lease.id).state, LeaseState::Active { .. }));
 }
+
+#[test]
+fn where_something_runs_that_nobody_holds_nothing_is_granted() {
+    let (mut world, mut agent) = World::lending();
+    let partitions = agent.says.division.partitions.len();
+    let leases: Vec<_> = (0..partitions).map(|_| world.running(&mut agent)).collect();
+    let lease = leases[0].clone();
+    agent.sees(&lease, Phase::Gone { reason: Some(EndReason::GuestShutdown) });
+    world.sync(&mut agent);
+    // A copy of the agent runs on what the other one has said gone.
+    agent.sees(&lease, Phase::Ready);
+    let warnings = world.sync(&mut agent).warnings;
+    assert!(warnings.iter().any(|w| w.contains("runs what nobody holds")), "{warnings:?}");
+    world.rent(1000).unwrap_err();
+    for _ in 0..12 {
+        world.pass(10);
+        world.sync(&mut agent);
+        world.rent(1000).unwrap_err();
+    }
+    agent.sees(&lease, Phase::Idle);
+    world.sync(&mut agent);
+    world.rent(1000).unwrap_err();
+    world.pass(61);
+    world.sync(&mut agent);
+    world.tick();
+    assert_eq!(world.rent(1000).unwrap().partition, lease.partition);
+}
