@@ -14,7 +14,7 @@ use sublet_wire::api::{
     NearestRequest, NewAccount, NewImage, NewJoinToken, NewMember, NewToken, Page, RentAnswer, RentRequest,
     SearchAnswer, SearchRequest, Statement, Suspension, TokenSecret, WhoAmI,
 };
-use sublet_wire::client::{Client, ClientError};
+use sublet_wire::client::{Client, ClientError, Listening};
 
 type Answer<T> = Result<T, ClientError>;
 
@@ -55,6 +55,11 @@ impl Market {
     /// GET /v1/whoami
     pub async fn whoami(&self) -> Answer<WhoAmI> {
         whoami(&self.client).await
+    }
+
+    /// GET /v1/events
+    pub async fn listen(&self, last: Option<&str>) -> Answer<Listening> {
+        self.client.listen(last).await
     }
 
     /// POST /v1/accounts

@@ -1,8 +1,8 @@
 //! The command line: nouns with verbs, and the shortcuts that clients use all day.
 
 use crate::commands::{
-    access, account, admin, completions, context, copy, depot, dispute, forward, host, image, job, lease, market,
-    money, proxy, rent, run, search, ssh_config, statement, token, user, verify,
+    access, account, admin, completions, context, copy, depot, dispute, events, forward, host, image, job, lease,
+    market, money, proxy, rent, run, search, ssh_config, statement, token, user, verify,
 };
 use crate::config::Asked;
 use crate::output::Format;
@@ -76,6 +76,7 @@ pub enum Command {
     Statement(statement::StatementOf),
     Balance(money::Balance),
     Alerts(money::Alerts),
+    Events(events::Events),
     #[command(subcommand)]
     Dispute(dispute::Dispute),
     Verify(verify::Verify),

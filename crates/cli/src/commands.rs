@@ -9,6 +9,7 @@ pub mod context;
 pub mod copy;
 pub mod depot;
 pub mod dispute;
+pub mod events;
 pub mod forward;
 pub mod host;
 pub mod image;
@@ -58,6 +59,7 @@ pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
         Command::Statement(statement) => statement.run(&market()?, format).await?,
         Command::Balance(balance) => balance.run(&market()?, format).await?,
         Command::Alerts(alerts) => alerts.run(&market()?, format).await?,
+        Command::Events(events) => events.run(&market()?, format).await?,
         Command::Dispute(dispute) => dispute.run(&market()?, format).await?,
         Command::Verify(verify) => return verify.run(format),
         Command::Login(login) => login.run(&global).await?,

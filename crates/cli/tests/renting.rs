@@ -231,3 +231,29 @@ fn money_comes_in_is_held_billed_disputed_and_given_back() {
     assert_eq!(operator(&["account", "limit", "client", "none"])["spendable"], Value::Null);
     assert_eq!(exits(&world, &rent(&[])).0, 0);
 }
+
+#[test]
+fn what_happens_is_told_as_it_happens_a_line_an_event() {
+    let (world, _lent) = market();
+    let mut events = std::process::Command::new(assert_cmd::cargo::cargo_bin("sublet"))
+        .env("SUBLET_CONFIG", world.home())
+        .args(["-o", "json", "events", "box", "--until", "billed"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = std::io::BufRead::lines(std::io::BufReader::new(events.stderr.take().unwrap()));
+    assert!(said.next().unwrap().unwrap().contains("listening"));
+    assert_eq!(exits(&world, &rent(&["--name", "other"])).0, 0);
+    assert_eq!(exits(&world, &rent(&["--name", "box"])).0, 0);
+    assert!(world.sublet(&["release", "box"]).status.success());
+    let told = events.wait_with_output().unwrap();
+    assert!(told.status.success());
+    let told = String::from_utf8(told.stdout).unwrap();
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let words: Vec<&str> = told.iter().map(|event| event["what"].as_str().unwrap()).collect();
+    assert_eq!(words, ["granted", "ready", "stopped", "ended", "billed"]);
+    let gone =
+        bare().args(["--market", "http://127.0.0.1:9", "events"]).env("SUBLET_TOKEN", "sublet_x").output().unwrap();
+    assert!(!gone.status.success(), "a market that was never there is not waited for");
+}

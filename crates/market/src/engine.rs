@@ -16,6 +16,7 @@ pub mod command;
 pub mod commit;
 pub mod listing;
 pub mod live;
+pub mod news;
 pub mod plan;
 pub mod rows;
 pub mod state;

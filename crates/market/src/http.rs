@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub mod accounts;
 pub mod authorize;
 pub mod disputes;
+pub mod events;
 pub mod extract;
 pub mod find;
 pub mod gate;
@@ -147,6 +148,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(money::routes())
         .merge(disputes::routes())
         .merge(story::routes())
+        .merge(events::routes())
 }
 
 /// The description of the API, complete.

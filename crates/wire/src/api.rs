@@ -1,9 +1,11 @@
 //! Bodies of the client API.
 
+mod event;
 mod lease;
 mod money;
 mod search;
 
+pub use event::*;
 pub use lease::*;
 pub use money::*;
 pub use search::*;

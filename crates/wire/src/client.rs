@@ -1,6 +1,7 @@
 //! The one HTTP client: for people's commands, for host agents, for tests.
 
 use crate::api::IDEMPOTENCY_KEY;
+use crate::events::{Happened, LAST_EVENT_ID, Reader};
 use crate::mac::{self, KEY_BYTES};
 use crate::problem::{Kind, Problem};
 use crate::sync::{self, SyncAnswer, SyncMessage, SyncRequest, Told, header};
@@ -8,6 +9,7 @@ use data_encoding::BASE64;
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::VecDeque;
 use std::time::Duration;
 use sublet_model::identity::{SecretKey, Sha256Digest};
 use sublet_model::ids::{HostId, RequestId};
@@ -79,6 +81,8 @@ pub fn is_loopback(url: &reqwest::Url) -> bool {
 
 /// Answers larger than this are not read.
 const LARGEST_ANSWER_BYTES: usize = 64 << 20;
+/// A listener who hears nothing for so long is not connected any more.
+const SILENCE: Duration = Duration::from_secs(45);
 
 impl Client {
     /// A client of the market at `base`, such as `http://127.0.0.1:7400`. Off loopback only
@@ -191,8 +195,14 @@ impl Client {
         if status.is_success() {
             return Ok(body);
         }
-        let problem = serde_json::from_slice(&body).map_err(|e| self.unreadable(format!("status {status}, {e}")))?;
-        Err(ClientError::Problem(Box::new(problem)))
+        Err(self.problem(status, &body))
+    }
+
+    fn problem(&self, status: reqwest::StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice(body) {
+            Ok(problem) => ClientError::Problem(Box::new(problem)),
+            Err(e) => self.unreadable(format!("status {status}, {e}")),
+        }
     }
 
     fn unreadable(&self, reason: String) -> ClientError {
@@ -222,6 +232,19 @@ impl Client {
         ClientError::Unreachable { address: self.base.clone(), reason: cause.to_string() }
     }
 
+    /// Listens to what happens in the market, from after the event with the id `last` on, or from now on.
+    pub async fn listen(&self, last: Option<&str>) -> Result<Listening, ClientError> {
+        let mut request = self.request(Method::GET, "/v1/events").timeout(Duration::from_secs(24 * 3600));
+        if let Some(last) = last {
+            request = request.header(LAST_EVENT_ID, last);
+        }
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        if !response.status().is_success() {
+            return Err(self.problem(response.status(), &self.body(response).await?));
+        }
+        Ok(Listening { client: self.clone(), response, reader: Reader::default(), waiting: VecDeque::new() })
+    }
+
     /// A raw request, for downloads.
     pub async fn fetch(&self, path: &str, from_byte: u64) -> Result<Response, ClientError> {
         let mut request = self.request(Method::GET, path).timeout(Duration::from_secs(24 * 3600));
@@ -236,6 +259,31 @@ impl Client {
             address: self.base.clone(),
             reason: format!("status {} for {path}", response.status()),
         })
+    }
+}
+
+/// A market that tells what happens, as it happens.
+pub struct Listening {
+    client: Client,
+    response: Response,
+    reader: Reader,
+    waiting: VecDeque<Happened>,
+}
+
+impl Listening {
+    /// The next event. The market says every few seconds that it is there: silence is an error.
+    pub async fn next(&mut self) -> Result<Happened, ClientError> {
+        let lost = |reason: String| ClientError::Unreachable { address: self.client.base.clone(), reason };
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Ok(event);
+            }
+            let piece = tokio::time::timeout(SILENCE, self.response.chunk()).await;
+            let piece = piece.map_err(|_| lost("nothing was heard of it for a while".into()))?;
+            let piece = piece.map_err(|e| self.client.unreachable(&e))?;
+            let piece = piece.ok_or_else(|| lost("it told nothing more".into()))?;
+            self.waiting.extend(self.reader.read(&piece).map_err(|e| self.client.unreadable(e.to_string()))?);
+        }
     }
 }
 

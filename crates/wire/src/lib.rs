@@ -5,6 +5,7 @@
 pub mod api;
 pub mod client;
 pub mod connections;
+pub mod events;
 pub mod jobs;
 pub mod join;
 pub mod mac;

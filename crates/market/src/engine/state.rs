@@ -368,6 +368,12 @@ impl State {
         self.due(&self.index.ending, now)
     }
 
+    /// Leases whose end falls from one moment until before another, as things stand.
+    pub(super) fn ending_between(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = &Arc<Lease>> {
+        let first = |at: Timestamp| (at, LeaseId::from(uuid::Uuid::nil()));
+        self.index.ending.range(first(from)..first(until)).filter_map(|(_, id)| self.lease(*id))
+    }
+
     /// Leases that can be billed for good by `now`.
     pub fn settling_by(&self, now: Timestamp) -> Vec<Arc<Lease>> {
         self.due(&self.index.settling, now)

@@ -5,6 +5,7 @@ use super::clock::Clock;
 use super::command::{Command, Idempotency, Refusal, Reply};
 use super::commit::{Commit, CommitError};
 use super::draft::Keys;
+use super::news::{self, News};
 use super::plan::{self, Plan};
 use super::state::State;
 use super::step::{Engine, Fatal, Request, Stepped};
@@ -35,6 +36,7 @@ struct Job {
 struct Published {
     state: RwLock<State>,
     wakers: Wakers,
+    news: News,
 }
 
 /// Reaches the engine. Cheap to clone.
@@ -61,7 +63,8 @@ impl Running {
         D: Commit + Send + 'static,
     {
         let engine = Engine::new(State::new(db.load()?), keys, clock.now());
-        let published = Arc::new(Published { state: RwLock::new(engine.state().clone()), wakers: Wakers::default() });
+        let state = RwLock::new(engine.state().clone());
+        let published = Arc::new(Published { state, wakers: Wakers::default(), news: News::new(clock.now()) });
         let (queue, jobs) = sync_channel(QUEUE);
         let (ending, ended) = watch::channel(None);
         let handle = Handle { queue, published: Arc::clone(&published), clock: Arc::clone(&clock), ended };
@@ -143,6 +146,11 @@ impl Handle {
         self.published.wakers.wait(Topic::Lease(lease), is_there).await;
     }
 
+    /// The last of what happened.
+    pub fn news(&self) -> &News {
+        &self.published.news
+    }
+
     /// Waits until the engine has ended, and says why.
     pub async fn ended(&self) -> String {
         let mut ended = self.ended.clone();
@@ -189,7 +197,7 @@ impl<D: Commit> Writer<D> {
         let (requests, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.request, job.answer)).unzip();
         let now = self.clock.now();
         let stepped = self.engine.step(&mut self.db, &requests, now)?;
-        self.publish(&stepped);
+        self.publish(&stepped, now);
         for (waiting, answer) in answers.into_iter().zip(stepped.answers) {
             // Whoever does not wait any more has gone; what was done stays done.
             let _ = waiting.send(answer);
@@ -198,21 +206,25 @@ impl<D: Commit> Writer<D> {
     }
 
     /// Shows readers what was committed, then wakes those for whom it is news.
-    fn publish(&self, stepped: &Stepped) {
-        if stepped.changes.is_empty() && !stepped.reloaded {
-            return;
+    fn publish(&self, stepped: &Stepped, now: Timestamp) {
+        let mut happened = self.published.news.warn(self.engine.state(), now);
+        if !stepped.changes.is_empty() || stepped.reloaded {
+            let topics = {
+                let mut state = self.published.state.write().unwrap_or_else(PoisonError::into_inner);
+                if stepped.reloaded {
+                    *state = self.engine.state().clone();
+                } else {
+                    for change in &stepped.changes {
+                        happened.extend(news::of(&state, change, now));
+                        drop(state.apply_unlisted(change));
+                    }
+                    state.relist();
+                }
+                topics(&state, &stepped.changes)
+            };
+            self.published.wakers.wake(topics);
         }
-        let topics = {
-            let mut state = self.published.state.write().unwrap_or_else(PoisonError::into_inner);
-            if stepped.reloaded {
-                *state = self.engine.state().clone();
-            } else {
-                stepped.changes.iter().for_each(|change| drop(state.apply_unlisted(change)));
-                state.relist();
-            }
-            topics(&state, &stepped.changes)
-        };
-        self.published.wakers.wake(topics);
+        self.published.news.tell(happened);
     }
 }
 

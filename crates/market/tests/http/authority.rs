@@ -105,6 +105,7 @@ fn table(lease: &sublet_wire::api::LeaseView) -> Vec<Row> {
         get("/v1/accounts/client/balance",                 [401, 200, 404, 200, 200, 200, 404, 404]),
         get("/v1/accounts/client/transfers",               [401, 200, 404, 200, 200, 200, 404, 404]),
         get("/v1/alerts",                                  [401, 200, 200, 200, 200, 200, 200, 200]),
+        get("/v1/events",                                  [401, 200, 200, 200, 200, 200, 200, 200]),
         get("/v1/fee",                                     [401, 200, 200, 200, 200, 200, 200, 200]),
         get("/v1/ledger/audit",                            [401, 200, 403, 403, 403, 403, 403, 403]),
         get("/v1/disputes",                                [401, 200, 200, 200, 200, 200, 200, 200]),

@@ -6,6 +6,7 @@ mod bad_api;
 mod bad_sync;
 mod bad_tokens;
 mod described;
+mod events;
 mod fake_host;
 mod hostile;
 mod leasing;

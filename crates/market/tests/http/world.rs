@@ -54,7 +54,10 @@ pub struct Answer {
 impl Answer {
     pub async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
-        Self { status, headers, body: response.text().await.unwrap_or_default() }
+        // What happens is told without an end.
+        let is_endless = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let body = if is_endless { String::new() } else { response.text().await.unwrap_or_default() };
+        Self { status, headers, body }
     }
 
     pub fn json(&self) -> Value {
