@@ -37,10 +37,16 @@ kernel_options() {
 # copy_modules TREE NAME...: puts the modules, and what they need, uncompressed into an initramfs
 # tree, and their paths in load order into its /etc/sublet/modules. Built-in ones need nothing.
 copy_modules() {
-  local tree=$1 name kind path target
-  shift
+  copy_modules_for modules "$@"
+}
+
+# copy_modules_for LIST TREE NAME...: the same, with the paths in /etc/sublet/LIST. What another list
+# holds already stands there only.
+copy_modules_for() {
+  local list=$1 tree=$2 name kind path target
+  shift 2
   mkdir -p "$tree/etc/sublet" "$tree/lib/modules"
-  : >"$tree/etc/sublet/modules"
+  : >"$tree/etc/sublet/$list"
   for name in "$@"; do
     modprobe --dirname "$kernel_tree" --set-version "$kernel_release" --show-depends "$name" >"$work_dir/depends" ||
       fail "kernel $kernel_release has no module $name"
@@ -49,7 +55,7 @@ copy_modules() {
       target=/lib/modules/$(basename "$path" | sed 's/\.ko.*$/.ko/')
       [ ! -e "$tree$target" ] || continue
       uncompressed "$path" >"$tree$target"
-      echo "$target" >>"$tree/etc/sublet/modules"
+      echo "$target" >>"$tree/etc/sublet/$list"
     done <"$work_dir/depends"
   done
   drop_signatures "$tree/lib/modules"

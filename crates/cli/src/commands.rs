@@ -54,7 +54,7 @@ pub async fn run(command: Command, global: Global) -> anyhow::Result<ExitCode> {
         Command::Job(job) => return job.run(&market()?, format).await,
         Command::Release(release) => return release.run(&market()?, format).await,
         Command::Host(host) => return host.run(&global).await,
-        Command::Lease(lease) => lease.run(&market()?, format).await?,
+        Command::Lease(lease) => return lease.run(&market()?, format).await,
         Command::Extend(extend) => extend.run(&market()?, format).await?,
         Command::Statement(statement) => statement.run(&market()?, format).await?,
         Command::Balance(balance) => balance.run(&market()?, format).await?,

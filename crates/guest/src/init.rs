@@ -21,7 +21,7 @@ pub fn set_up() {
     mount_at("proc", "/proc", noexec, c"");
     mount_at("sysfs", "/sys", noexec, c"");
     mount_at("devtmpfs", "/dev", MountFlags::NOSUID, c"mode=0755");
-    load_modules();
+    load_modules(MODULES);
     mount_at("devpts", "/dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0620,gid=5,ptmxmode=0666");
     mount_at("tmpfs", "/dev/shm", secure, c"mode=1777");
     mount_at("tmpfs", "/run", secure, c"mode=0755");
@@ -45,8 +45,9 @@ fn mount_at(kind: &str, at: &str, flags: MountFlags, options: &CStr) {
     }
 }
 
-fn load_modules() {
-    let Ok(list) = fs::read(MODULES) else { return };
+/// Loads what a list names; one that is not there names nothing.
+pub fn load_modules(list: &str) {
+    let Ok(list) = fs::read(list) else { return };
     for line in list.split(|b| *b == b'\n') {
         let line = line.trim_ascii();
         if line.is_empty() || line.starts_with(b"#") {

@@ -12,6 +12,7 @@ mod link;
 mod notice;
 mod port;
 mod record;
+mod scratch;
 mod serve;
 mod sftp;
 mod spawn;

@@ -8,7 +8,7 @@ use crate::link::Outbox;
 use crate::record::Record;
 use crate::serve::Manner;
 use crate::spawn::{self, refused};
-use crate::{identity, stats, sys, template};
+use crate::{identity, scratch, stats, sys, template};
 use std::collections::VecDeque;
 use sublet_guest::frames::Frame;
 use sublet_guest::messages::{
@@ -144,6 +144,9 @@ impl Table {
         if self.manner != Manner::Rehearse {
             let failed = |words| refused(Refusal::Failed, words);
             identity::apply(&identity, again).map_err(failed)?;
+            if identity.disk_gib > 0 {
+                scratch::mount_it().map_err(failed)?;
+            }
             if self.template || template::is_marked() {
                 template::renew(self.manner).map_err(failed)?;
                 template::mark(false);

@@ -168,6 +168,28 @@ impl Group {
         }
     }
 
+    /// What processor time is capped at now, as the kernel has it; none where it is not.
+    pub fn cpu_cap(&self) -> io::Result<Option<Millicores>> {
+        let Some(place) = self.place_of("cpu") else { return Ok(None) };
+        let (quota, period) = match place.version {
+            Version::V1 => {
+                let quota = fs::read_to_string(place.root.join("cpu.cfs_quota_us"))?;
+                (quota, fs::read_to_string(place.root.join("cpu.cfs_period_us"))?)
+            }
+            Version::V2 => {
+                let both = fs::read_to_string(place.root.join("cpu.max"))?;
+                let (quota, period) = both.trim().split_once(' ').unwrap_or((&both, ""));
+                (quota.to_owned(), period.to_owned())
+            }
+        };
+        // `-1` and `max` stand for no cap.
+        let numbers = (quota.trim().parse::<i64>().ok(), period.trim().parse::<i64>().ok());
+        Ok(match numbers {
+            (Some(quota @ 0..), Some(period @ 1..)) => Some(Millicores(quota.saturating_mul(1000) / period)),
+            _ => None,
+        })
+    }
+
     fn set_memory(&self, bytes: u64) -> io::Result<()> {
         let Some(place) = self.place_of("memory") else { return Ok(()) };
         match place.version {

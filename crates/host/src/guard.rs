@@ -111,6 +111,9 @@ impl Guard {
                 .with_context(|| format!("failed to join the control group {}", group.display()))?;
         }
         let mut child = spawn::spawn(&order)?;
+        // What came on standard input is QEMU's alone from here on.
+        let null = File::open("/dev/null").context("failed to open /dev/null")?;
+        rustix::stdio::dup2_stdin(&null).context("failed to let go of standard input")?;
         let stderr = File::from(OwnedFd::from(child.stderr.take().context("no pipe to QEMU")?));
         rustix::io::ioctl_fionbio(&stderr, true).context("failed to prepare the pipe to QEMU")?;
         // Dropping `child` later neither waits nor kills; the descriptor below does both.

@@ -38,7 +38,7 @@ pub fn measure(known: &Known) -> io::Result<Inventory> {
         threads,
         cores: cpu.cores.clamp(1, threads),
         memory: memory(&fs::read_to_string("/proc/meminfo")?)?,
-        disk: free_disk(&known.state_dir)?,
+        disk: free_disk(&known.state_dir)? + crate::scratch::taken(&known.state_dir),
         speed: speed(),
         tier: known.tier,
         confined: known.confined,

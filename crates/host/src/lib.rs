@@ -6,6 +6,7 @@ pub mod guard;
 pub mod guest_link;
 pub mod jobs;
 pub mod qemu;
+pub mod scratch;
 pub mod ssh;
 pub mod vmm;
 

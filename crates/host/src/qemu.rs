@@ -14,6 +14,7 @@ mod warm;
 
 use crate::cgroup::{Confinement, Group, Limits};
 use crate::guard::record::{Order, RunDir};
+use crate::scratch;
 use crate::vmm::{
     Accelerator, Birth, Boottime, ExitCause, ExitRecord, Machine, MachineSpec, Observed, Usage, Vmm, VmmError,
 };
@@ -22,12 +23,14 @@ use process::Processes;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use sublet_model::ids::PartitionId;
-use sublet_model::units::{MiB, Millicores};
+use sublet_model::units::{GiB, MiB, Millicores};
+use sublet_wire::jobs::Figures;
 use tokio::sync::watch;
 
 /// A machine that was asked to end is given so long before it is killed.
@@ -126,12 +129,24 @@ impl QemuVmm {
             listen: line.listen,
             open: line.open,
             largest_file_bytes: line.largest_file_bytes,
+            input: line.secret,
             uid: spec.uid,
             gid: spec.gid,
             groups: kvm_group(spec.accelerator),
             namespaces: !groups.is_empty(),
             control_groups: groups,
         })
+    }
+
+    /// Makes the scratch disk of a life; what opens it is for its monitor alone.
+    async fn make_disk(&self, spec: &MachineSpec) -> Result<Option<OwnedFd>, VmmError> {
+        if spec.disk == GiB(0) {
+            return Ok(None);
+        }
+        let (path, size) = (spec.run_dir.join(scratch::FILE), spec.disk);
+        let making = tokio::task::spawn_blocking(move || scratch::make(&path, size)?.hand_over().map_err(to_hand_over));
+        let made = making.await.unwrap_or_else(|error| Err(to_hand_over(io::Error::other(error))));
+        made.map(Some).map_err(|error| refused(spec, error.to_string()))
     }
 
     fn prepare_now(&self, spec: &MachineSpec) -> Result<(), VmmError> {
@@ -180,7 +195,8 @@ impl Vmm for QemuVmm {
         let written = run_dir.write_order(&self.order(spec)?).and_then(|()| run_dir.write_deadline(stop_at));
         written.map_err(|source| system(format!("write the order for {}", spec.partition), source))?;
 
-        let record = process::start_guard(&self.config.guard, &spec.run_dir).await.map_err(failed)?;
+        let secret = self.make_disk(spec).await?;
+        let record = process::start_guard(&self.config.guard, &spec.run_dir, secret).await.map_err(failed)?;
         let processes = Processes::hold(&record).map_err(|source| system("hold the guard".to_owned(), source))?;
         let live = live::watch(machine, processes, &self.changes).await.map_err(failed)?;
         let live = self.learn(live);
@@ -196,9 +212,9 @@ impl Vmm for QemuVmm {
     async fn freeze(&self, machine: &Machine) -> Result<(), VmmError> {
         let live = self.find(machine).await.ok().filter(|live| live.seen().is_live());
         let live = live.ok_or(VmmError::NotRunning { partition: machine.partition })?;
-        // What serves a lease has no file it could be written to; it is not even tried.
+        // What serves a lease has no file its state could be written to; it is not even tried.
         let order = RunDir::new(&machine.run_dir).read_order();
-        if !order.is_ok_and(|order| order.largest_file_bytes > 0) {
+        if !order.is_ok_and(|order| command_line::writes_a_template(&order.open)) {
             let reason = "it was not born as a template".to_owned();
             return Err(VmmError::Refused { partition: machine.partition, reason });
         }
@@ -282,6 +298,21 @@ impl Vmm for QemuVmm {
         usage.map_err(|source| system(format!("read the usage of {}", machine.partition), source))
     }
 
+    async fn figures(&self, machine: &Machine) -> Result<Figures, VmmError> {
+        let Observed::Running { generation, vcpus, memory, .. } = self.observe(machine).await else {
+            return Err(VmmError::NotRunning { partition: machine.partition });
+        };
+        let cpu = self.group(machine.partition).map_or(Ok(None), |group| group.cpu_cap());
+        let cpu = cpu.map_err(|source| system(format!("read the cap of {}", machine.partition), source))?;
+        let disk = match self.find(machine).await {
+            Ok(live) => {
+                live.disk().await.map_err(|source| VmmError::Monitor { partition: machine.partition, source })?
+            }
+            Err(_) => return Err(VmmError::NotRunning { partition: machine.partition }),
+        };
+        Ok(Figures { generation, vcpus, memory, cpu, disk })
+    }
+
     async fn console(&self, machine: &Machine) -> Result<Vec<u8>, VmmError> {
         match self.find(machine).await {
             Ok(live) => Ok(live.console().await),
@@ -339,6 +370,10 @@ fn kvm_group(accelerator: Accelerator) -> Vec<u32> {
         Accelerator::Tcg => Vec::new(),
         Accelerator::Kvm => fs::metadata("/dev/kvm").map(|meta| vec![meta.gid()]).unwrap_or_default(),
     }
+}
+
+fn to_hand_over(error: io::Error) -> scratch::ScratchError {
+    scratch::ScratchError::File("hand over", error)
 }
 
 fn refused(spec: &MachineSpec, reason: String) -> VmmError {

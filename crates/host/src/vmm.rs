@@ -12,7 +12,8 @@ pub use simulated::{Moment, Operation, SimulatedVmm};
 use std::future::Future;
 use std::path::PathBuf;
 use sublet_model::ids::PartitionId;
-use sublet_model::units::{MiB, Millicores};
+use sublet_model::units::{GiB, MiB, Millicores};
+use sublet_wire::jobs::Figures;
 use uuid::Uuid;
 
 /// What executes the guest's instructions.
@@ -53,6 +54,8 @@ pub struct MachineSpec {
     pub cpu: Millicores,
     /// The guest's memory.
     pub memory: MiB,
+    /// The scratch disk, made for this life and gone with it; 0: none.
+    pub disk: GiB,
     /// An uncompressed kernel with a PVH entry.
     pub kernel: PathBuf,
     /// The initial file system, if the image has one.
@@ -261,6 +264,18 @@ pub trait Vmm: Send + Sync + 'static {
 
     /// Processor time and memory, as the kernel counts them.
     fn usage(&self, machine: &Machine) -> impl Future<Output = Result<Usage, VmmError>> + Send;
+
+    /// What a running machine is, by the monitor's own words and the kernel's.
+    fn figures(&self, machine: &Machine) -> impl Future<Output = Result<Figures, VmmError>> + Send {
+        async move {
+            match self.observe(machine).await {
+                Observed::Running { generation, vcpus, memory, .. } => {
+                    Ok(Figures { generation, vcpus, memory, cpu: None, disk: GiB(0) })
+                }
+                _ => Err(VmmError::NotRunning { partition: machine.partition }),
+            }
+        }
+    }
 
     /// The last bytes the guest wrote to its console: for a boot that failed.
     fn console(&self, machine: &Machine) -> impl Future<Output = Result<Vec<u8>, VmmError>> + Send;

@@ -1,11 +1,11 @@
-//! What a client and a host say about detached jobs: one question as a line of JSON on the input of the
+//! What a client and a host say about detached jobs and the machine they run in: one question as a line of JSON on the input of the
 //! SSH subsystem [`SUBSYSTEM`], the answer on its output, refusals in words on its standard error.
 //! The market is not in the path.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use sublet_model::job::JobState;
-use sublet_model::units::{Seconds, Timestamp};
+use sublet_model::units::{GiB, MiB, Millicores, Seconds, Timestamp};
 
 /// The name of the subsystem.
 pub const SUBSYSTEM: &str = "sublet-jobs";
@@ -59,6 +59,8 @@ pub enum JobRequest {
         #[serde(default)]
         seconds: Option<Seconds>,
     },
+    /// What the machine of the lease is. Answered with its [`Figures`].
+    Figures,
     /// What a job said. Answered with the bytes themselves; what of them is gone is said on stderr.
     Logs {
         /// Which.
@@ -78,6 +80,21 @@ pub enum JobRequest {
 /// The answer where there is nothing to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {}
+
+/// What the machine of a lease is: none of it as it was asked for, all of it looked up at that moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// The generation it was started for.
+    pub generation: u64,
+    /// Hardware threads its guest sees, by the monitor's own word.
+    pub vcpus: u16,
+    /// Its memory, by the monitor's own word.
+    pub memory: MiB,
+    /// The processor time that the host's kernel caps it at; none: it is not capped.
+    pub cpu: Option<Millicores>,
+    /// Its scratch disk, by the monitor's own word.
+    pub disk: GiB,
+}
 
 /// A job to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

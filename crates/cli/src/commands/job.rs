@@ -15,7 +15,7 @@ use crate::output::{self, Format};
 use crate::transfer::Transfer;
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use desk::Desk;
+pub use desk::Desk;
 use place::JobPlace;
 use show::Placed;
 use std::path::PathBuf;

@@ -1,4 +1,6 @@
-//! `sublet lease list|show`, `sublet extend`, `sublet release`
+//! `sublet lease list|show|explain|verify`, `sublet extend`, `sublet release`
+
+mod verify;
 
 use super::job::below;
 use super::leasing::{self, Patience};
@@ -34,6 +36,16 @@ pub enum Lease {
     },
     /// The whole story of a lease, from what is stored: terms, steps, receipts, money, disputes
     Explain {
+        /// Name or id of the lease
+        #[arg(value_parser = values::reference)]
+        lease: String,
+    },
+    /// Compare what was agreed with what the host says the machine is, and with what is seen inside
+    ///
+    /// The terms are checked against the market's signature; the host's figures are those of its
+    /// monitor and its kernel at this moment; inside, your own session looks. Exit codes: 0 all of it
+    /// agrees, 1 it does not.
+    Verify {
         /// Name or id of the lease
         #[arg(value_parser = values::reference)]
         lease: String,
@@ -74,24 +86,27 @@ pub struct Release {
 
 impl Lease {
     /// Prints what was asked for.
-    pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<()> {
+    pub async fn run(self, market: &Market, format: Format) -> anyhow::Result<ExitCode> {
         match self {
             Self::List { all } => {
                 let leases = market.leases(all).await.context("failed to list leases")?;
                 if format == Format::Json {
-                    return output::json(&leases);
+                    output::json(&leases)?;
+                } else {
+                    table(&leases)?;
                 }
-                table(&leases)
             }
             Self::Show { lease } => {
                 let lease = market.lease(&lease).await.with_context(|| format!("failed to show {lease}"))?;
-                print_lease(&lease, format)
+                print_lease(&lease, format)?;
             }
             Self::Explain { lease } => {
                 let story = market.story(&lease).await.with_context(|| format!("failed to explain {lease}"))?;
-                if format == Format::Json { output::json(&story) } else { tell(&story) }
+                if format == Format::Json { output::json(&story)? } else { tell(&story)? }
             }
+            Self::Verify { lease } => return verify::verify(market, &lease, format).await,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::vmm::Vmm;
 use std::sync::Arc;
 use std::time::Duration;
 use sublet_model::ids::{LeaseId, PartitionId};
+use sublet_wire::jobs::Figures;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -89,6 +90,14 @@ impl<V: Vmm> Door for AgentDoor<V> {
         let found = tokio::task::spawn_blocking(move || jobs.of(&key)).await;
         let found = found.map_err(|error| error.to_string())?;
         found.map_err(|error| format!("the jobs of this lease can't be read on the host: {error}"))
+    }
+
+    async fn figures(&self, key: &LeaseKey) -> Result<Figures, String> {
+        let gone = || format!("{} has ended", key.lease);
+        let lease: LeaseId = key.lease.parse().map_err(|_| gone())?;
+        let run = self.life(lease).await.filter(|run| run.generation == key.generation).ok_or_else(gone)?;
+        let machine = self.shared.hands().machine(&run).await.map_err(|error| error.to_string())?;
+        self.shared.vmm.figures(&machine).await.map_err(|error| error.to_string())
     }
 
     fn event(&self, key: &LeaseKey, event: SessionEvent) {

@@ -1,6 +1,6 @@
 //! What the agent's tasks share.
 
-use super::hands::Over;
+use super::hands::{Hands, Over};
 use super::templates::Templates;
 use crate::guest_link::GuestLink;
 use crate::images::Cache;
@@ -237,6 +237,17 @@ impl<V: Vmm> Shared<V> {
         Ok(seen
             .map(|(partition, applied)| Seen { partition, applied, life: life(&partition, applied.generation) })
             .collect())
+    }
+
+    /// What does the steps of a life.
+    pub(super) fn hands(&self) -> Hands<'_, Self, V> {
+        Hands {
+            disk: self,
+            vmm: &self.vmm,
+            key: &self.keys.identity,
+            state: self.store.state(),
+            first_uid: self.config.first_uid,
+        }
     }
 
     /// What the meter of a run shows now.

@@ -312,6 +312,7 @@ async fn make<V: Vmm>(
         vcpus: shape.vcpus,
         cpu,
         memory: shape.memory,
+        disk: GiB(0),
         kernel,
         initrd,
         root,

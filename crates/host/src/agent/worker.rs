@@ -4,7 +4,7 @@
 mod start;
 
 use super::guest;
-use super::hands::{Hands, StepError};
+use super::hands::StepError;
 use super::shared::{Shared, Slot};
 use crate::console::telling;
 use crate::guest_link::GuestLink;
@@ -336,7 +336,7 @@ impl<V: Vmm> Worker<V> {
         let why = run.reason.map_or("it was ended by the market or released", EndReason::explanation);
         self.slot.say_end(run.generation, format!("{} has ended: {why}", run.lease()));
         self.let_go();
-        self.hands().stop(&run).await?;
+        self.shared.hands().stop(&run).await?;
         let (partition, generation, reason) = (run.partition, run.generation, run.reason);
         tracing::info!(%partition, generation, ?reason, "gone");
         self.shared.keep_jobs_of_live_leases().await;
@@ -367,7 +367,7 @@ impl<V: Vmm> Worker<V> {
     /// Records an ending. Where that can't be done the machine is stopped all the same.
     async fn end(&mut self, run: &Run, ending: Ending) -> Result<Next, StepError> {
         tracing::info!(partition = %run.partition, reason = ?ending.reason, detail = ending.detail, "ends");
-        if let Err(error) = self.hands().end(run, &ending).await {
+        if let Err(error) = self.shared.hands().end(run, &ending).await {
             self.slot.over.store(run.generation, Ordering::SeqCst);
             self.unrecorded = Some(ending);
             return Err(error);
@@ -377,21 +377,11 @@ impl<V: Vmm> Worker<V> {
         Ok(Next::Now)
     }
 
-    fn hands(&self) -> Hands<'_, Shared<V>, V> {
-        Hands {
-            disk: &self.shared,
-            vmm: &self.shared.vmm,
-            key: &self.shared.keys.identity,
-            state: self.shared.store.state(),
-            first_uid: self.shared.config.first_uid,
-        }
-    }
-
     async fn applied(&self, run: &Run) -> Result<sublet_model::partition::Allocation, StepError> {
-        self.hands().applied(run).await
+        self.shared.hands().applied(run).await
     }
 
     async fn machine(&self, run: &Run) -> Result<Machine, StepError> {
-        self.hands().machine(run).await
+        self.shared.hands().machine(run).await
     }
 }

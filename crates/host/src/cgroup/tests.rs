@@ -41,6 +41,10 @@ fn version_2_gets_its_controllers_and_limits() {
     let written = written.map(|name| read(&format!("sublet/h/p/{name}")));
     assert_eq!(written, ["25000 100000", "25", "1073741824", "0", "64"]);
 
+    assert_eq!(group.cpu_cap().unwrap(), Some(Millicores(250)));
+    fs::write(dir.path().join("sublet/h/p/cpu.max"), "max 100000\n").unwrap();
+    assert_eq!(group.cpu_cap().unwrap(), None);
+
     fs::write(dir.path().join("sublet/h/p/cpu.stat"), "usage_usec 1500\nuser_usec 9\n").unwrap();
     fs::write(dir.path().join("sublet/h/p/memory.current"), "4096\n").unwrap();
     assert_eq!(group.usage().unwrap(), Usage { cpu_nanoseconds: 1_500_000, memory_bytes: 4096 });
@@ -81,6 +85,7 @@ fn a_quarter_of_a_core_stays_a_quarter() {
         Confinement::Unconfined { reason } => return eprintln!("not tried: {reason}"),
     };
     let group = groups.create("busy", &LIMITS).unwrap();
+    assert_eq!(group.cpu_cap().unwrap(), Some(LIMITS.cpu), "as the kernel has it");
     let join: String = group.directories().iter().map(|d| format!("echo 0 > {}/cgroup.procs; ", d.display())).collect();
     let busy = Command::new("sh").arg("-c").arg(format!("{join} while :; do :; done")).spawn().unwrap();
     let busy = Killed(busy);

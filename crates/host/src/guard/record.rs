@@ -178,6 +178,9 @@ pub struct Order {
     /// No file it writes to may become larger; 0 where it writes none.
     #[serde(default)]
     pub largest_file_bytes: u64,
+    /// The number at which it finds the guard's own standard input; none: it does not.
+    #[serde(default)]
+    pub input: Option<i32>,
     /// The user to run as.
     pub uid: u32,
     /// The group to run as.

@@ -63,7 +63,11 @@ fn hand_over(order: &Order) -> anyhow::Result<Vec<(OwnedFd, RawFd)>> {
             .with_context(|| format!("failed to open {}", path.display()))?;
         Ok((OwnedFd::from(file), *fd))
     });
-    let handed = listening.chain(opened).collect::<anyhow::Result<Vec<_>>>()?;
+    let input = order.input.map(|fd| {
+        let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
+        Ok((input.context("failed to hand over standard input")?, fd))
+    });
+    let handed = listening.chain(opened).chain(input).collect::<anyhow::Result<Vec<_>>>()?;
     for (own, number) in &handed {
         ensure!(*number >= FIRST_HANDED_FD && own.as_raw_fd() < FIRST_HANDED_FD, "descriptor {number} is out of place");
     }

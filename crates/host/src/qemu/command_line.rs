@@ -4,9 +4,10 @@
 //! the few names that do are checked, for a comma starts the next option of a switch.
 
 use crate::guard::record::{Handed, RunDir};
+use crate::scratch;
 use crate::vmm::{Accelerator, Birth, MachineSpec, TemplateFiles};
 use std::path::Path;
-use sublet_model::units::MiB;
+use sublet_model::units::{GiB, MiB};
 
 /// Descriptors QEMU finds open.
 const QMP_FD: i32 = 100;
@@ -16,6 +17,14 @@ const INITRD_FD: i32 = 103;
 const ROOT_FD: i32 = 104;
 const MEMORY_FD: i32 = 105;
 const DEVICES_FD: i32 = 106;
+const SCRATCH_FD: i32 = 107;
+const SECRET_FD: i32 = 108;
+
+/// How a guest knows its scratch disk.
+const SCRATCH_SERIAL: &str = "sublet-scratch";
+
+/// The name of the scratch disk in the monitor's words.
+pub const SCRATCH_NODE: &str = "scratch";
 
 /// What a guest writes to its console is kept here and never grows. A power of two.
 pub const CONSOLE_BYTES: u32 = 64 * 1024;
@@ -54,6 +63,8 @@ pub struct CommandLine {
     pub open: Vec<Handed>,
     /// No file it writes to may become larger.
     pub largest_file_bytes: u64,
+    /// The number at which it finds what opens its scratch disk.
+    pub secret: Option<i32>,
 }
 
 /// Writes the command line for `spec`, or says what in it cannot be run. `kernel_options` are
@@ -96,6 +107,9 @@ pub fn command_line(spec: &MachineSpec, kernel_options: &str) -> Result<CommandL
     }
     if let Some(root) = &spec.root {
         line.root(root);
+    }
+    if spec.disk > GiB(0) {
+        line.scratch(run_dir.path().join(scratch::FILE), spec.disk);
     }
     Ok(line)
 }
@@ -190,6 +204,25 @@ impl CommandLine {
         self.option("-device", "virtio-blk-pci,drive=root");
         self.open.push(Handed { path: path.to_owned(), fd: ROOT_FD, write: false });
     }
+
+    /// After the root: guests that know nothing of a scratch disk take the first disk for theirs.
+    fn scratch(&mut self, path: std::path::PathBuf, size: GiB) {
+        self.option("-object", format!("secret,id=scratch-secret,file={}", at(SECRET_FD)));
+        self.option("-add-fd", format!("fd={SCRATCH_FD},set=2"));
+        self.option(
+            "-blockdev",
+            format!(
+                "driver=luks,node-name={SCRATCH_NODE},key-secret=scratch-secret,file.driver=file,\
+                 file.filename=/dev/fdset/2,file.locking=off"
+            ),
+        );
+        // A disk of the owner's that fails is told to the guest, which is not stopped for it.
+        let device = "virtio-blk-pci,werror=report,rerror=report";
+        self.option("-device", format!("{device},drive={SCRATCH_NODE},serial={SCRATCH_SERIAL}"));
+        self.open.push(Handed { path, fd: SCRATCH_FD, write: true });
+        self.largest_file_bytes = self.largest_file_bytes.max(scratch::file_bytes(size));
+        self.secret = Some(SECRET_FD);
+    }
 }
 
 /// Where a handed file is opened again: only the file's own mode counts there, not its directories'.
@@ -200,6 +233,11 @@ fn at(fd: i32) -> String {
 /// Where the monitor of a template writes the state of its devices, and a clone reads it.
 pub fn devices_uri() -> String {
     format!("file:{}", at(DEVICES_FD))
+}
+
+/// Whether what was handed over is for writing a template.
+pub fn writes_a_template(open: &[Handed]) -> bool {
+    open.iter().any(|handed| handed.fd == DEVICES_FD && handed.write)
 }
 
 fn processors(vcpus: u16) -> Result<String, String> {
@@ -247,6 +285,7 @@ mod tests {
             vcpus: 2,
             cpu: Millicores(1500),
             memory: MiB(256),
+            disk: GiB(0),
             kernel: "/blobs/k,e=r\nnel".into(),
             initrd: None,
             root: None,
@@ -311,7 +350,22 @@ mod tests {
         let handed = |line: &CommandLine, write| line.open.iter().filter(|h| h.write == write).count();
         assert_eq!([handed(cold, true), handed(template, true), handed(clone, true)], [0, 2, 0]);
         assert_eq!([cold, template, clone].map(|l| l.largest_file_bytes), [0, MAX_DEVICES_BYTES, 0]);
+        let leased = command_line(&MachineSpec { disk: GiB(1), ..spec() }, "").unwrap();
+        let lines = [cold, template, clone, &leased].map(|line| writes_a_template(&line.open));
+        assert_eq!(lines, [false, true, false, false]);
         assert!(value_of(clone, "-kernel").is_empty() && clone.arguments.contains(&"-S".to_owned()));
+    }
+
+    #[test]
+    fn a_scratch_disk_is_handed_over_with_what_opens_it() {
+        let line = command_line(&MachineSpec { disk: GiB(3), root: Some("/root".into()), ..spec() }, "").unwrap();
+        let drives = value_of(&line, "-blockdev");
+        assert!(drives[0].contains("node-name=root") && drives[1].starts_with("driver=luks,node-name=scratch"));
+        assert!(line.open.contains(&Handed { path: "/run/p/scratch".into(), fd: SCRATCH_FD, write: true }));
+        assert_eq!((line.secret, line.largest_file_bytes), (Some(SECRET_FD), scratch::file_bytes(GiB(3))));
+        assert!(line.arguments.iter().all(|argument| !argument.contains("/run/p")), "no path reaches a switch");
+        let without = command_line(&spec(), "").unwrap();
+        assert_eq!((without.secret, without.largest_file_bytes), (None, 0));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::vmm::{ExitRecord, Machine, Observed};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use sublet_model::units::MiB;
+use sublet_model::units::{GiB, MiB};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -66,6 +66,15 @@ impl Live {
             seen if seen.is_live() => asked.unwrap_or(seen),
             ended => ended,
         }
+    }
+
+    /// How large its scratch disk is, in the monitor's own words.
+    pub async fn disk(&self) -> Result<GiB, QmpError> {
+        let qmp = self.monitor.qmp();
+        let nodes = qmp.execute("query-named-block-nodes", json!({ "flat": true }), ANSWER_PATIENCE).await?;
+        let is_it = |node: &&Value| node["node-name"] == command_line::SCRATCH_NODE;
+        let node = nodes.as_array().and_then(|nodes| nodes.iter().find(is_it));
+        Ok(GiB(node.and_then(|node| node["image"]["virtual-size"].as_i64()).unwrap_or(0) >> 30))
     }
 
     /// Waits for the end.

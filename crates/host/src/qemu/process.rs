@@ -20,12 +20,14 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than any answer of a guard.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
-/// Starts a guard in a directory that holds its order, and waits for its one line.
-pub async fn start_guard(program: &Path, run_dir: &Path) -> Result<PidRecord, String> {
+/// Starts a guard in a directory that holds its order, and waits for its one line. What stands in
+/// no file comes by `input`.
+pub async fn start_guard(program: &Path, run_dir: &Path, input: Option<OwnedFd>) -> Result<PidRecord, String> {
     let mut command = Command::new(program);
     command.arg("guard").arg("--run-dir").arg(run_dir).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut guard = command.spawn().map_err(|error| format!("failed to run {}: {error}", program.display()))?;
+    drop(command);
     let answer = match guard.stdout.take() {
         Some(out) => read_answer(OwnedFd::from(out)).await,
         None => Err("the guard has no standard output".to_owned()),

@@ -79,19 +79,32 @@ impl<D: Door> Asking<D> {
 
     async fn answer(&self) -> Result<(), No> {
         let request = self.question().await?;
-        let jobs = self.server.door().jobs(&self.tenant.key).await;
-        let jobs = jobs.map_err(|words| No::Words(FAILED, words))?;
         match request {
-            JobRequest::Submit(new) => self.submit(jobs, new).await,
-            JobRequest::List => self.give(&jobs.all().iter().map(|job| job.view()).collect::<Vec<JobView>>()).await,
-            JobRequest::Show { job } => self.give(&find(&jobs, &job)?.view()).await,
-            JobRequest::Wait { job } => self.wait(&*find(&jobs, &job)?).await,
-            JobRequest::Cancel { job } => self.cancel(find(&jobs, &job)?).await,
-            JobRequest::IdleRelease { seconds } => self.idle_release(jobs, seconds).await,
+            JobRequest::Figures => {
+                let figures = self.server.door().figures(&self.tenant.key).await;
+                self.give(&figures.or_else(|words| no(FAILED, words))?).await
+            }
+            JobRequest::Submit(new) => self.submit(self.jobs().await?, new).await,
+            JobRequest::List => {
+                let all = self.jobs().await?.all();
+                self.give(&all.iter().map(|job| job.view()).collect::<Vec<JobView>>()).await
+            }
+            JobRequest::Show { job } => self.give(&self.find(&job).await?.view()).await,
+            JobRequest::Wait { job } => self.wait(&*self.find(&job).await?).await,
+            JobRequest::Cancel { job } => self.cancel(self.find(&job).await?).await,
+            JobRequest::IdleRelease { seconds } => self.idle_release(self.jobs().await?, seconds).await,
             JobRequest::Logs { job, from, tail, follow } => {
-                self.logs(&find(&jobs, &job)?, from.unwrap_or(0), tail, follow).await
+                self.logs(&self.find(&job).await?, from.unwrap_or(0), tail, follow).await
             }
         }
+    }
+
+    async fn jobs(&self) -> Result<Arc<LeaseJobs>, No> {
+        self.server.door().jobs(&self.tenant.key).await.or_else(|words| no(FAILED, words))
+    }
+
+    async fn find(&self, job: &str) -> Result<Arc<Job>, No> {
+        find(&*self.jobs().await?, job)
     }
 
     /// Reads the one line.

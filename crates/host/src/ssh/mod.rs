@@ -28,6 +28,7 @@ pub use server::{SshError, SshServer};
 use crate::guest_link::{GuestLink, Status};
 use crate::jobs::LeaseJobs;
 use std::sync::Arc;
+use sublet_wire::jobs::Figures;
 use tokio::sync::watch;
 
 /// A lease in one generation: who is let in, and to what.
@@ -78,6 +79,9 @@ pub trait Door: Send + Sync + 'static {
 
     /// The detached jobs of a lease; an error, in words, if it has ended.
     fn jobs(&self, key: &LeaseKey) -> impl Future<Output = Result<Arc<LeaseJobs>, String>> + Send;
+
+    /// What the machine of a lease is, looked up now; an error, in words, if it does not run.
+    fn figures(&self, key: &LeaseKey) -> impl Future<Output = Result<Figures, String>> + Send;
 
     /// Tells what clients do. Must not block.
     fn event(&self, key: &LeaseKey, event: SessionEvent);

@@ -10,7 +10,7 @@ use sublet_host::guard::record::{ProcessId, RunDir};
 use sublet_host::qemu::payload::Payload;
 use sublet_host::qemu::{QemuConfig, QemuVmm};
 use sublet_host::vmm::{Accelerator, Birth, Boottime, Machine, MachineSpec, Observed, Vmm};
-use sublet_model::units::{MiB, Millicores};
+use sublet_model::units::{GiB, MiB, Millicores};
 use uuid::Uuid;
 
 /// Nothing here takes so long, however busy the computer is.
@@ -73,6 +73,7 @@ pub fn spec(dir: &Path, payload: Payload) -> MachineSpec {
         vcpus: 2,
         cpu: Millicores(1000),
         memory: MiB(64),
+        disk: GiB(0),
         kernel,
         initrd: None,
         root: None,

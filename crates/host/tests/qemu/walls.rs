@@ -23,6 +23,7 @@ fn in_its_place(script: &str, dir: &std::path::Path) -> ExitRecord {
         listen: vec![],
         open: vec![Handed { path: handed, fd: 100, write: false }],
         largest_file_bytes: 0,
+        input: None,
         uid: UID,
         gid: UID,
         groups: vec![],

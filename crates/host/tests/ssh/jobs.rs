@@ -49,6 +49,13 @@ async fn a_job_goes_on_alone_and_its_word_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_told_what_its_machine_is() {
+    let house = House::open().await;
+    let told = answer(&house.ask(&json!("figures")).await);
+    assert_eq!(told, json!({"generation": 3, "vcpus": 2, "memory": 256, "cpu": null, "disk": 0}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_makes_no_sense_is_refused_in_words() {
     let house = House::open().await;
     let job = |more: Value| {

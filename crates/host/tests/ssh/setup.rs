@@ -8,6 +8,8 @@ use std::time::Duration;
 use sublet_host::guest_link::{GuestLink, Status};
 use sublet_host::jobs::{self, Jobs, LeaseJobs};
 use sublet_host::ssh::{Admission, Door, LeaseKey, SessionEvent, SshServer};
+use sublet_model::units::{GiB, MiB};
+use sublet_wire::jobs::Figures;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -37,6 +39,10 @@ impl Door for OneLease {
 
     async fn jobs(&self, key: &LeaseKey) -> Result<Arc<LeaseJobs>, String> {
         self.jobs.lock().unwrap().of(key).map_err(|error| error.to_string())
+    }
+
+    async fn figures(&self, key: &LeaseKey) -> Result<Figures, String> {
+        Ok(Figures { generation: key.generation, vcpus: 2, memory: MiB(256), cpu: None, disk: GiB(0) })
     }
 
     fn event(&self, _key: &LeaseKey, event: SessionEvent) {

@@ -207,6 +207,7 @@ impl Ground {
             vcpus: applied.vcpus,
             cpu: applied.resources.cpu,
             memory: applied.resources.memory,
+            disk: applied.resources.disk,
             kernel: PathBuf::from("kernel"),
             initrd: None,
             root: None,

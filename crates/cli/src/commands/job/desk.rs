@@ -45,7 +45,8 @@ impl<'a> Desk<'a> {
         self.answer::<Kept>(request).await.map(drop)
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: JobRequest) -> anyhow::Result<T> {
+    /// Asks for something.
+    pub async fn answer<T: DeserializeOwned>(&self, request: JobRequest) -> anyhow::Result<T> {
         let mut stood = Instant::now();
         loop {
             let mut text = Vec::new();

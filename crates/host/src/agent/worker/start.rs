@@ -8,6 +8,7 @@ use crate::templates::{Key, Shape};
 use crate::vmm::{Birth, Boottime, Machine, MachineSpec, Vmm, VmmError};
 use std::time::Duration;
 use sublet_model::image::ImageManifest;
+use sublet_model::units::GiB;
 use tokio::time::Instant;
 
 /// A guest that was woken answers within this, or it is booted instead.
@@ -69,6 +70,9 @@ impl<V: Vmm> Worker<V> {
     /// A template for a life; or why it boots. Either way its shape is in demand.
     async fn template(&self, run: &Run, image: &ImageManifest) -> Result<crate::templates::Taken, String> {
         let has = self.applied(run).await.map_err(|error| error.to_string())?;
+        if has.resources.disk > GiB(0) {
+            return Err("a scratch disk is attached".into());
+        }
         let config = &self.shared.config;
         let shape = Shape::of(image, &has, config.accelerator, &config.monitor);
         let recipe = Recipe { shape: shape.clone(), image: image.clone(), depot: run.wanted.depot.clone() };
@@ -145,6 +149,7 @@ impl<V: Vmm> Worker<V> {
             vcpus: applied.vcpus,
             cpu: applied.resources.cpu,
             memory: applied.resources.memory,
+            disk: applied.resources.disk,
             kernel,
             initrd,
             root,
