@@ -118,7 +118,7 @@ impl World {
         self.stop.cancel();
         server.ended().await.unwrap();
         self.stop = CancellationToken::new();
-        let options = ServeOptions { listen, tls: None, relay: None, chunk_seconds: None };
+        let options = ServeOptions { listen, tls: None, relay: None };
         self.server = Some(serve(&self.dir(), options, self.stop.clone()).await.unwrap());
     }
 
