@@ -19,7 +19,6 @@ mod write;
 
 pub use charge::work_out;
 pub use fault::{Fault, Holds, Problem, Verdict};
-pub use keys::{BrokenKeys, Keys};
 pub use record::{
     ChargeRecord, Closing, Credit, CreditBearer, Head, HostKey, KeyChange, KeyRecord, Line, ReceiptRecord, Record,
     Seen, Segment, Side, SignedRecord,

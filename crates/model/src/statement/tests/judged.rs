@@ -146,5 +146,7 @@ fn a_long_statement_can_be_taken_piece_by_piece() {
         pieces.push(writer.take());
     }
     pieces.push(writer.finish(&market()).unwrap());
+    let lines: Vec<usize> = pieces.iter().map(|piece| piece.lines().count()).collect();
+    assert_eq!(lines, [2, 6, 6, 2]);
     assert_eq!(pieces.concat(), statement(vec![life(1), life(2)]));
 }
