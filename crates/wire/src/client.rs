@@ -198,7 +198,7 @@ impl Client {
         Err(self.problem(status, &body))
     }
 
-    fn problem(&self, status: reqwest::StatusCode, body: &[u8]) -> ClientError {
+    fn problem(&self, status: impl std::fmt::Display, body: &[u8]) -> ClientError {
         match serde_json::from_slice(body) {
             Ok(problem) => ClientError::Problem(Box::new(problem)),
             Err(e) => self.unreadable(format!("status {status}, {e}")),
