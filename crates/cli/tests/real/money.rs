@@ -166,7 +166,7 @@ fn a_partition_stops_where_its_money_ends() -> Result<()> {
     })?;
     let alice = world.newcomer("alice")?;
     // 1 cpu and 256 MiB are 4.5 an hour here, the set-up 0.0001: 0.1001 lasts for 80 seconds.
-    operator.run(&["admin", "deposit", "alice", "0.1001", "--reference", "order 7"])?.ok()?;
+    operator.run(&["account", "deposit", "alice", "0.1001", "--ref", "order 7"])?.ok()?;
     alice.rent("box", "linux-minimal", &SMALL)?;
     let ready = Instant::now();
     let lease = alice.lease("box")?;
