@@ -162,11 +162,9 @@ fn filled(options: &Options, seed: u64, rows: usize) -> Result<PathBuf> {
         "pragma journal_mode = off; pragma synchronous = off; pragma foreign_keys = off; pragma cache_size = -262144",
     )?;
     // The rows are as the market leaves them at the end: the rules for how they come to be don't apply.
-    let triggers: Vec<String> = {
-        let mut names = db.prepare("select name from sqlite_master where type = 'trigger'")?;
-        let found = names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        found
-    };
+    let mut names = db.prepare("select name from sqlite_master where type = 'trigger'")?;
+    let triggers: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    drop(names);
     for trigger in triggers {
         db.execute_batch(&format!("drop trigger {trigger}"))?;
     }

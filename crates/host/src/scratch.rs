@@ -178,7 +178,7 @@ fn written(sparse: &File) -> io::Result<Vec<(u64, u64)>> {
 pub fn taken(state: &Path) -> GiB {
     let runs = std::fs::read_dir(state.join("run")).into_iter().flatten().flatten();
     let file = |run: PathBuf| std::fs::metadata(run.join(FILE)).map_or(0, |meta| meta.blocks());
-    GiB((runs.map(|run| file(run.path())).sum::<u64>() * 512 >> 30) as i64)
+    GiB(((runs.map(|run| file(run.path())).sum::<u64>() * 512) >> 30) as i64)
 }
 
 #[cfg(test)]

@@ -132,7 +132,8 @@ fn check(world: &World, leases: &Leases) -> Result<()> {
     ensure!(machines.len() == leases.len(), "{} machines for {} leases", machines.len(), leases.len());
     let mut started: Vec<(i64, i64)> = machines.iter().filter_map(|(_, line)| size(line)).collect();
     let mut agreed: Vec<(i64, i64)> = leases.values().map(|(_, has)| (has.memory, has.vcpus)).collect();
-    (started.sort_unstable(), agreed.sort_unstable());
+    started.sort_unstable();
+    agreed.sort_unstable();
     ensure!(started == agreed, "{started:?} runs, {agreed:?} was agreed");
     Ok(())
 }

@@ -293,8 +293,8 @@ fn a_market_of_a_new_epoch_is_told_all_that_is_kept() {
     store.add_receipt(&receipt(5, false), &key).unwrap();
     store.add_receipt(&receipt(9, false), &key).unwrap();
     let taken = Acknowledged { lease: run.lease(), seq: 2 };
-    assert_eq!(store.acknowledge(&[taken.clone()]).unwrap(), 2);
-    assert_eq!(store.acknowledge(&[taken.clone()]).unwrap(), 0, "that is no news");
+    assert_eq!(store.acknowledge(std::slice::from_ref(&taken)).unwrap(), 2);
+    assert_eq!(store.acknowledge(std::slice::from_ref(&taken)).unwrap(), 0, "that is no news");
     assert!(!store.is_behind().unwrap() && store.untold(10).unwrap().is_empty());
     store.extend(&run, Seconds(9000), Seconds(9000)).unwrap();
 

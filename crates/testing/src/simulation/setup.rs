@@ -96,7 +96,7 @@ fn people() -> Vec<Change> {
         let (account, member): (AccountId, MemberId) = (id(n), id(n));
         let name = format!("person-{n}");
         // Some pay afterwards, some from what they have; it may run out.
-        let purse = Purse { on_account: n % 2 == 0, month_limit: None };
+        let purse = Purse { on_account: n.is_multiple_of(2), month_limit: None };
         [
             Change::Account(Account { id: account, name: name.clone(), suspended: false, created_at, purse }),
             Change::Member(Member { id: member, account, name, roles: roles(n), created_at }),
