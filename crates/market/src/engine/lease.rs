@@ -65,7 +65,7 @@ fn extend(draft: &mut Draft<'_>, actor: &Actor, id: LeaseId, by: Seconds) -> Res
             .advise("lengthen it by less, or rent another"));
     }
     // What is used is paid for chunk by chunk; what is free, or from before there were holds, as a whole.
-    let is_older = terms.granted_at < draft.settings().ledger_since;
+    let is_older = money::is_older(draft, &lease);
     let purse = draft.account(lease.account).map(|row| row.purse).unwrap_or_default();
     if is_older && total > Micros::ZERO && purse != Purse::on_account() {
         return Err(Refusal::conflict(

@@ -39,6 +39,11 @@ fn plan(draft: &Draft<'_>, terms: &Terms, term: Seconds, budget: Budget) -> Plan
     Plan { prices: terms.prices, resources: terms.resources, term, chunk, outage_allowance }
 }
 
+/// Whether a lease is from before the ledger: what it costs is paid outside of it.
+pub(super) fn is_older(draft: &Draft<'_>, lease: &Lease) -> bool {
+    lease.terms().granted_at < draft.settings().ledger_since
+}
+
 /// How long a lease may go unlooked at, once so much of it is paid for.
 pub(crate) fn ahead(chunk: Seconds, budget: Budget) -> Seconds {
     chunk + budget.outage_allowance + EARLY
@@ -129,9 +134,7 @@ pub(super) fn hold_shortest(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), 
 /// Holds more for a lease that runs, where less than a chunk is ahead; says so where that can't be.
 pub(crate) fn fund(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> {
     let Some(ready_at) = lease.timeline.ready_at else { return Ok(()) };
-    // Leases from before the ledger are paid outside of it.
-    let is_older = lease.terms().granted_at < draft.settings().ledger_since;
-    if is_older || lease.paid_seconds >= lease.term_seconds || !lease.state.is_wanted() {
+    if is_older(draft, lease) {
         return Ok(());
     }
     let plan = plan(draft, lease.terms(), lease.term_seconds, lease.budget);
@@ -148,7 +151,7 @@ pub(crate) fn fund(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> 
                 term_seconds: lease.term_seconds,
                 paid_seconds: seconds,
             });
-            if last && seconds < lease.term_seconds {
+            if last {
                 warn(draft, lease, seconds);
             }
             Ok(())

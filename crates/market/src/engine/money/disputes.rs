@@ -2,7 +2,7 @@
 //! resolves it with a credit note or without one.
 
 use super::settle::{credit, pay_out};
-use super::transfer;
+use super::{is_older, transfer};
 use crate::engine::change::Change;
 use crate::engine::command::{Actor, Command, Outcome, Refusal};
 use crate::engine::draft::Draft;
@@ -182,7 +182,7 @@ fn check_credit(draft: &Draft<'_>, lease: &Lease, micros: Micros, borne_by: Cred
 }
 
 fn nothing_to_give(draft: &Draft<'_>, lease: &Lease) -> Refusal {
-    if lease.terms().granted_at < draft.settings().ledger_since {
+    if is_older(draft, lease) {
         return Refusal::conflict("this lease is from before the ledger, and its bill is not in the books")
             .advise("give back nothing here, and settle it outside");
     }

@@ -15,6 +15,8 @@ use sublet_model::units::{Micros, Seconds};
 use sublet_wire::problem::Kind;
 use sublet_wire::sync::{KeptLife, Run};
 
+mod paid;
+
 /// What a host keeps of a lease.
 struct Kept {
     run: Run,
