@@ -32,6 +32,7 @@ PRICE_MAX = 10**12
 CPU_MAX, MEMORY_MAX, DISK_MAX = 4096 * 1000, 64 << 20, 16 << 20
 INSTANT_MAX = 253402300799999999
 MOST_BYTES = 256 << 20
+MOST_CHANGES = 256
 
 
 # --- how a record is written -------------------------------------------------------------------
@@ -184,14 +185,18 @@ CLOSING = members(
     ("account", ACCOUNT), ("side", SIDE), ("from", i64), ("until", i64), ("leases", u64), ("charged", i64),
     ("credited", i64), ("fees", i64), ("earned", i64), ("amount", i64), ("lines", each(DIGEST)),
 )
-KEY_CHANGE = members(("key", key), ("from", i64), ("until", i64))
+KEY_CHANGE = members(
+    ("number", u64), ("previous", optional(DIGEST)), ("old", key), ("new", key), ("old_ssh_ca", text),
+    ("new_ssh_ca", text), ("at", i64), ("ssh_until", i64),
+)
+SSH_KEY = re.compile("ssh-ed25519 [A-Za-z0-9+/]{68}")
 SIGNED = (("payload", text), ("key", key), ("signature", text))
 LINE = members(("what", text), ("price", i64), ("amount", i64), ("seconds", i64), ("parts", text))
 SEGMENT = members(("from_second", i64), ("until_second", i64), ("lines", each(LINE)))
 RECORDS = {
     "head": members(
         ("record", text), ("account", ACCOUNT), ("name", text), ("side", SIDE), ("currency", text), ("from", i64),
-        ("until", i64), ("made_at", i64), ("market", key), ("keys?", and_then(some, each(members(*SIGNED)))),
+        ("until", i64), ("made_at", i64), ("market", key), ("keys?", and_then(some, each(members(*SIGNED, ("proof", text))))),
         ("hosts", each(members(("host", HOST), ("name", text), ("key", key)))),
     ),
     "terms": members(("record", text), ("lease", LEASE), *SIGNED),
@@ -429,34 +434,53 @@ class Reader:
         self.head, self.hosts = head, {host["host"]: host["key"] for host in head["hosts"]}
 
     def keys_of(self, head):
-        """The market's keys, oldest first: (key, from, until). Each is taken with the one before."""
-        changes = head.get("keys", [])
-        spans = [[changes[0]["key"] if changes else head["market"], None, None]]
-        for at, record in enumerate(changes):
-            last = spans[-1]
+        """The market's keys, oldest first: (key, from when on). Each is taken with the one before."""
+        records = head.get("keys", [])
+        plausible("keys", len(records) <= MOST_CHANGES)
+        keys = [(records[0]["key"] if records else head["market"], None)]
+        cas, previous = [], None
+        for at, record in enumerate(records):
             try:
-                change = open_signed(record, "sublet key 1", KEY_CHANGE, last[0])
-                instant("from", change["from"])
-                instant("until", change["until"])
-                plausible("from", change["from"] <= change["until"] and (last[1] is None or last[1] < change["from"]))
+                change = open_signed(record, "sublet key 1", KEY_CHANGE, keys[-1][0])
             except Wrong as wrong:
                 raise wrong.within(f"keys[{at}]") from None
-            last[2] = change["until"]
-            spans.append([change["key"], change["from"], None])
-        same("key", spans[-1][0], head["market"])
-        if self.known is not None and all(span[0] != self.known for span in spans):
+            self.follows(f"keys[{at}].", at + 1, record, change, previous, keys, cas)
+            previous = hashlib.sha256(signed_bytes("sublet key 1", record["payload"])).hexdigest()
+            keys.append((change["new"], change["at"]))
+            cas += [change["old_ssh_ca"], change["new_ssh_ca"]]
+        same("key", keys[-1][0], head["market"])
+        if self.known is not None and all(key != self.known for key, _ in keys):
             raise Wrong("key", None, self.known, head["market"])
-        return spans
+        return keys
+
+    @staticmethod
+    def follows(field, number, record, change, previous, keys, cas):
+        """Whether a change of keys, which the key before signed, is the next one."""
+        same("order", number, change["number"], field + "number")
+        same("previous", previous or "none", change["previous"] or "none", field + "previous")
+        same("key", record["key"], change["old"], field + "old")
+        if not signature_holds(change["new"], "sublet key proof 1", record["payload"], record["proof"]):
+            raise Wrong("signature", field + "proof")
+        if cas:
+            same("key", cas[-1], change["old_ssh_ca"], field + "old_ssh_ca")
+        plausible(field + "new", all(key != change["new"] for key, _ in keys))
+        for name in ("old_ssh_ca", "new_ssh_ca"):
+            plausible(field + name, SSH_KEY.fullmatch(change[name]))
+        plausible(field + "new_ssh_ca", change["new_ssh_ca"] not in [*cas, change["old_ssh_ca"]])
+        instant(field + "at", change["at"])
+        plausible(field + "at", keys[-1][1] is None or keys[-1][1] < change["at"])
+        instant(field + "ssh_until", change["ssh_until"])
+        plausible(field + "ssh_until", change["at"] <= change["ssh_until"])
+
+    def signer_at(self, at):
+        """The key that signed what is dated so."""
+        return [key for key, start in self.keys if start is None or start <= at][-1]
 
     def check_terms(self, record):
-        known = any(span[0] == record["key"] for span in self.keys)
+        known = any(key == record["key"] for key, _ in self.keys)
         named = record["key"] if known else self.head["market"]
         terms = open_signed(record, "sublet terms 1", TERMS, named)
-        if not any(
-            key == record["key"] and (start is None or start <= terms["granted_at"])
-            and (end is None or terms["granted_at"] <= end)
-            for key, start, end in self.keys
-        ):
+        if self.signer_at(terms["granted_at"]) != record["key"]:
             raise Wrong("key", "granted_at", None, str(terms["granted_at"]))
         same("lease", record["lease"], terms["lease"])
         if self.head["side"] != "operator":

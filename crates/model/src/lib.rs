@@ -12,6 +12,7 @@ pub mod image;
 pub mod job;
 pub mod lease;
 pub mod ledger;
+pub mod market_keys;
 pub mod metering;
 pub mod offer;
 pub mod partition;

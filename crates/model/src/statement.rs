@@ -20,8 +20,8 @@ mod write;
 pub use charge::work_out;
 pub use fault::{Fault, Holds, Problem, Verdict};
 pub use record::{
-    ChargeRecord, Closing, Credit, CreditBearer, Head, HostKey, KeyChange, KeyRecord, Line, ReceiptRecord, Record,
-    Seen, Segment, Side, SignedRecord,
+    ChargeRecord, Closing, Credit, CreditBearer, Head, HostKey, Line, ReceiptRecord, Record, Seen, Segment, Side,
+    SignedRecord,
 };
 pub use shown::Shown;
 pub use verify::{verify, verify_with};

@@ -2,13 +2,14 @@
 
 use super::charge::{Sums, work_out};
 use super::fault::{Problem, Wrong, same};
-use super::keys::Keys;
+use super::keys::chain_of;
 use super::record::{
     ChargeRecord, Closing, ClosingRecord, Credit, CreditBearer, Head, ReceiptRecord, Record, Seen, Side, SignedRecord,
 };
 use crate::billing::Terms;
 use crate::identity::{PublicKey, Sha256Digest, Statement};
 use crate::ids::LeaseId;
+use crate::market_keys::KeyChain;
 use crate::metering::Receipt;
 use crate::units::{Micros, Seconds, Timestamp};
 use serde::Serialize;
@@ -23,7 +24,7 @@ const LAST_INSTANT: Timestamp = Timestamp(253_402_300_799_999_999);
 #[derive(Debug, Default)]
 pub(super) struct Checker {
     known: Option<PublicKey>,
-    keys: Keys,
+    keys: Option<KeyChain>,
     pub head: Option<Head>,
     lease: Option<Lease>,
     newest: Option<LeaseId>,
@@ -101,7 +102,7 @@ impl Checker {
     }
 
     fn head(&mut self, head: &Head) -> Checked {
-        self.keys = Keys::of(head, self.known)?;
+        self.keys = Some(chain_of(head, self.known)?);
         for (field, at) in [("from", head.from), ("until", head.until), ("made_at", head.made_at)] {
             instant(field, Some(at))?;
         }
@@ -119,10 +120,11 @@ impl Checker {
 
     fn terms(&mut self, record: &SignedRecord) -> Checked {
         let head = self.known_head()?;
+        let keys = self.keys.as_ref().ok_or(Wrong::new(Problem::Order))?;
         // A key that was given up signed terms of its own time.
-        let named = if self.keys.has(record.key) { record.key } else { head.market };
+        let named = if keys.has(record.key) { record.key } else { head.market };
         let terms: Terms = signed(&record.payload, record.key, &record.signature, named)?;
-        if !self.keys.signed(record.key, terms.granted_at) {
+        if keys.signer_at(terms.granted_at) != record.key {
             return Err(Wrong::new(Problem::Key).field("granted_at").found(terms.granted_at.0));
         }
         same(Problem::Lease, record.lease, terms.lease)?;

@@ -104,7 +104,7 @@ impl Problem {
             Self::Host => "is of a host whose key the statement does not name",
             Self::Implausible => "is outside of what a market accepts",
             Self::Seq => "is not the next receipt: one is missing, or there twice",
-            Self::Previous => "does not name the receipt before it: the chain forks",
+            Self::Previous => "does not name the one before it: the chain forks",
             Self::Backwards => "says less than the receipt before: a meter can't run backwards",
             Self::AfterLast => "follows the last receipt",
             Self::Late => "came after the lease was settled, and can't be billed",

@@ -4,6 +4,7 @@ use crate::billing::Bound;
 use crate::identity::{PublicKey, Sha256Digest, Statement};
 use crate::ids::{AccountId, HostId, LeaseId};
 use crate::lease::EndReason;
+use crate::market_keys::KeyRecord;
 use crate::units::{Micros, Seconds, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -97,47 +98,12 @@ pub struct Head {
     pub made_at: Timestamp,
     /// The key of the market: signs the closing, and terms.
     pub market: PublicKey,
-    /// How it came to be the market's: each change is signed by the key before. The keys before signed
-    /// terms, up to when they were given up.
+    /// How it came to be the market's, from its first key on. The keys before signed terms, up to when
+    /// they were given up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyRecord>,
     /// The hosts whose receipts are in it, by id.
     pub hosts: Vec<HostKey>,
-}
-
-/// A change of the market's key, exactly as the key before signed it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyRecord {
-    /// The signed text.
-    pub payload: String,
-    /// The key before.
-    pub key: PublicKey,
-    /// Ed25519, base 64.
-    pub signature: String,
-}
-
-/// What a market signs with its key when it takes another one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyChange {
-    /// The new key.
-    pub key: PublicKey,
-    /// From when on it signs.
-    pub from: Timestamp,
-    /// Until when the key before signs too.
-    pub until: Timestamp,
-}
-
-impl Statement for KeyChange {
-    const KIND: &'static str = "sublet key 1";
-}
-
-impl From<crate::identity::Signed<KeyChange>> for KeyRecord {
-    fn from(signed: crate::identity::Signed<KeyChange>) -> Self {
-        let crate::identity::Signed { payload, key, signature, .. } = signed;
-        Self { payload, key, signature }
-    }
 }
 
 /// A host, and the key that signs its receipts.

@@ -2,12 +2,14 @@ use super::*;
 use crate::billing::{PriceList, Terms};
 use crate::identity::{SecretKey, Sha256Digest, Signed};
 use crate::lease::EndReason;
+use crate::market_keys::{KeyChain, Turn};
 use crate::metering::Receipt;
 use crate::resources::Resources;
 use crate::units::{GiB, MiB, Micros, MicrosPerHour, Millicores, Seconds, Timestamp};
 use uuid::Uuid;
 
 mod judged;
+mod keyed;
 
 const SECOND: i64 = 1_000_000;
 
@@ -194,83 +196,39 @@ fn the_charge_is_the_bill() {
     assert_eq!((charge.total, charge.charged), (Micros(700), Micros(300)), "never more than was held");
 }
 
+/// The key that a market of these tests had before, and its SSH authority then.
+fn old(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n; 32])
+}
+
+fn ssh(n: u8) -> String {
+    format!("ssh-ed25519 AAAA{n:064}")
+}
+
+/// It took its second key at 500 s, and the one that it has now at 900 s.
+fn chain() -> KeyChain {
+    let turn = |chain: KeyChain, (n, old, new, at): (u8, SecretKey, SecretKey, i64)| {
+        let (at, ssh_until) = (Timestamp(at * SECOND), Timestamp((at + 50) * SECOND));
+        let turn = Turn { old: &old, new: &new, old_ssh_ca: ssh(n), new_ssh_ca: ssh(n + 1), at, ssh_until };
+        chain.turned(turn).unwrap()
+    };
+    [(1, old(21), old(22), 500), (2, old(22), market(), 900)].into_iter().fold(KeyChain::new(old(21).public()), turn)
+}
+
 /// A statement of a market that had two keys before, over one lease granted at `at`, signed by `signer`.
 fn with_keys(at: i64, signer: &SecretKey) -> String {
-    let old = |n: u8| SecretKey::from_seed(&[n; 32]);
-    let change = |key: &SecretKey, next: &SecretKey, from: i64| {
-        let (from, until) = (Timestamp(from * SECOND), Timestamp((from + 50) * SECOND));
-        Signed::sign(&KeyChange { key: next.public(), from, until }, key).unwrap().into()
-    };
-    let keys = vec![change(&old(21), &old(22), 500), change(&old(22), &market(), 900)];
     let mut life = life(1);
     let terms = Terms { granted_at: Timestamp(at * SECOND), ..terms(1) };
     life.terms = Signed::sign(&terms, signer).unwrap();
-    let mut writer = Writer::new(Head { keys, ..head() }).unwrap();
+    let mut writer = Writer::new(Head { keys: chain().records().to_vec(), ..head() }).unwrap();
     writer.lease(life).unwrap();
     writer.finish(&market()).unwrap()
-}
-
-#[test]
-fn a_market_that_took_another_key_is_followed_from_any_key_it_had() {
-    let old = |n: u8| SecretKey::from_seed(&[n; 32]);
-    let text = with_keys(1000, &market());
-    for known in [old(21).public(), old(22).public(), market().public()] {
-        assert!(matches!(verify(text.as_bytes(), Some(known)), Verdict::Holds(_)));
-    }
-    let Verdict::Fails(fault_) = verify(text.as_bytes(), Some(host().public())) else { panic!("never its key") };
-    assert_eq!((fault_.line, fault_.problem), (2, Problem::Key));
-    // Who signed what, and when: to the last moment of the overlap, and not a moment later.
-    for (at, signer, holds) in [
-        (100, old(21), true),
-        (550, old(21), true),
-        (551, old(21), false),
-        (499, old(22), false),
-        (500, old(22), true),
-        (950, old(22), true),
-        (899, market(), false),
-        (900, market(), true),
-        (900, host(), false),
-    ] {
-        let text = with_keys(at, &signer);
-        let verdict = verify(text.as_bytes(), None);
-        match verdict {
-            Verdict::Holds(_) => assert!(holds, "{at}"),
-            Verdict::Fails(fault) => {
-                assert!(!holds && (fault.line, fault.problem) == (3, Problem::Key), "{fault:?}");
-                // One that never was the market's, or one of the market's at another time.
-                let field = (signer.public() != host().public()).then_some("granted_at");
-                assert_eq!(fault.field.as_deref(), field);
-            }
-        }
-    }
-    // A change that the key before did not sign, out of order, or that leads elsewhere.
-    let text = with_keys(1000, &market());
-    let lines: Vec<&str> = text.lines().collect();
-    let Record::Head(head) = serde_json::from_str(lines[1].trim_end_matches(',')).unwrap() else { panic!() };
-    let wrong = |keys: Vec<KeyRecord>| {
-        let record = serde_json::to_string(&Record::Head(Head { keys, ..head.clone() })).unwrap() + ",";
-        let fault = fault(&text.replace(lines[1], &record));
-        (fault.line, fault.problem, fault.field)
-    };
-    let field = |n: usize| Some(format!("keys[{n}]"));
-    assert_eq!(wrong(vec![head.keys[0].clone()]), (2, Problem::Key, None));
-    assert_eq!(wrong(vec![head.keys[1].clone(), head.keys[0].clone()]), (2, Problem::Key, field(1)));
-    let forged = KeyRecord { signature: head.keys[1].signature.clone(), ..head.keys[0].clone() };
-    assert_eq!(wrong(vec![forged, head.keys[1].clone()]), (2, Problem::Signature, field(0)));
-    // One that ends before it begins, and two of one moment.
-    let second = |from: i64, until: i64| {
-        let (from, until) = (Timestamp(from * SECOND), Timestamp(until * SECOND));
-        Signed::sign(&KeyChange { key: market().public(), from, until }, &old(22)).unwrap().into()
-    };
-    for (from, until) in [(900, 899), (500, 950)] {
-        assert_eq!(wrong(vec![head.keys[0].clone(), second(from, until)]), (2, Problem::Implausible, field(1)));
-    }
 }
 
 /// Every byte of a statement with one bit turned: found, in its own line. Every bit: in `tests/lives/bits`.
 #[test]
 fn a_changed_bit_is_found_where_it_is() {
-    let text = statement(vec![life(1)]).into_bytes();
+    let text = with_keys(600, &old(22)).into_bytes();
     let mut line = 1;
     for at in 0..text.len() {
         let mut changed = text.clone();
@@ -429,10 +387,9 @@ fn a_statement_is_shown_and_nothing_in_it_is_markup() {
     }
     is_well_formed(&html);
     let mut keys = Shown::default();
-    let old = with_keys(550, &SecretKey::from_seed(&[21; 32]));
-    verify_with(old.as_bytes(), None, |record| keys.take(record));
+    verify_with(with_keys(450, &old(21)).as_bytes(), None, |record| keys.take(record));
     for (key, count) in [(21, 1), (22, 0)] {
-        let key = SecretKey::from_seed(&[key; 32]).public();
+        let key = old(key).public();
         let words = format!("{key}, signed the terms of {count} of these leases");
         assert!(keys.html().contains(&words), "who signed what is shown");
     }

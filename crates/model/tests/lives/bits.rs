@@ -14,7 +14,7 @@ fn small(seed: u64) -> Batch {
         .map(|more| Batch::of(&mut Random::new(seed + more), 1, &mut Tally::default()))
         .find(|batch| {
             let has = |word: &str| batch.text.contains(word);
-            has("\"keys\":[{") && has("\"record\":\"receipt\"") && batch.text.len() < 6000
+            has("\"keys\":[{") && has("\"record\":\"receipt\"") && batch.text.len() < 7000
         })
         .expect("there is one among so many")
 }

@@ -25,8 +25,8 @@ pub struct Host {
 /// Who takes part, and the books.
 pub struct World {
     pub market: SecretKey,
-    /// Keys that the market had before, oldest first: each with when the next one began, and when it ended.
-    pub older: Vec<(SecretKey, Timestamp, Timestamp)>,
+    /// Keys that the market had before, oldest first: each with when the next one began.
+    pub older: Vec<(SecretKey, Timestamp)>,
     pub hosts: Vec<Host>,
     pub client: AccountId,
     pub lender: AccountId,
@@ -34,15 +34,9 @@ pub struct World {
 }
 
 impl World {
-    /// One of the keys with which the market signed then.
-    fn signer(&self, random: &mut Random, at: Timestamp) -> &SecretKey {
-        let began = |n: usize| n == 0 || self.older[n - 1].1 <= at;
-        let old = self.older.iter().enumerate().filter(|(n, (_, _, until))| began(*n) && at <= *until);
-        let mut all: Vec<&SecretKey> = old.map(|(_, (key, ..))| key).collect();
-        if began(self.older.len()) {
-            all.push(&self.market);
-        }
-        all[random.below(all.len())]
+    /// The key with which the market signed then.
+    fn signer(&self, at: Timestamp) -> &SecretKey {
+        self.older.iter().find(|(_, until)| at < *until).map_or(&self.market, |(key, _)| key)
     }
 }
 
@@ -105,7 +99,7 @@ pub fn live(random: &mut Random, world: &mut World, tally: &mut Tally) -> Option
     let seen = look(random, world, &terms, term, &run, boots);
     let receipts = receive(random, &world.hosts[host].key, &terms, &seen, &run, boots, tally);
     let life = Life {
-        terms: Signed::sign(&terms, world.signer(random, terms.granted_at)).unwrap(),
+        terms: Signed::sign(&terms, world.signer(terms.granted_at)).unwrap(),
         seen,
         receipts,
         credits: Vec::new(),

@@ -2,9 +2,10 @@
 
 use crate::life::{Host, Tally, World, live};
 use crate::random::Random;
-use sublet_model::identity::{PublicKey, SecretKey, Signed};
+use sublet_model::identity::{PublicKey, SecretKey};
 use sublet_model::ledger::Ledger;
-use sublet_model::statement::{Head, HostKey, KeyChange, KeyRecord, Life, Side, Writer};
+use sublet_model::market_keys::{KeyChain, KeyRecord, Turn};
+use sublet_model::statement::{Head, HostKey, Life, Side, Writer};
 use sublet_model::units::{Seconds, Timestamp};
 
 /// A statement, and the key that signed it.
@@ -49,18 +50,21 @@ fn world(random: &mut Random) -> World {
     let mut at = Timestamp(1_700_000_000_000_000);
     for _ in 0..random.one_of(&[0, 0, 1, 2, 3]) {
         at = at.after(Seconds(random.between(1, 60_000_000)));
-        older.push((key(random), at, at.after(Seconds(random.between(0, 5_000_000)))));
+        older.push((key(random), at));
     }
     World { market, older, hosts, client, lender, ledger: Ledger::default() }
 }
 
-/// Each key signs the next one in.
-fn keys(world: &World) -> Vec<KeyRecord> {
-    let next = world.older.iter().skip(1).map(|(key, ..)| key).chain([&world.market]);
-    let change = |((key, from, until), next): (&(SecretKey, Timestamp, Timestamp), &SecretKey)| {
-        Signed::sign(&KeyChange { key: next.public(), from: *from, until: *until }, key).unwrap().into()
+/// Each key takes the next one.
+fn keys(random: &mut Random, world: &World) -> Vec<KeyRecord> {
+    let all: Vec<&SecretKey> = world.older.iter().map(|(key, _)| key).chain([&world.market]).collect();
+    let ssh = |n: usize| format!("ssh-ed25519 AAAA{n:064}");
+    let turn = |chain: KeyChain, (n, (_, at)): (usize, &(SecretKey, Timestamp))| {
+        let ssh_until = at.after(Seconds(random.between(0, 5_000_000)));
+        let (old, new, old_ssh_ca, new_ssh_ca) = (all[n], all[n + 1], ssh(n), ssh(n + 1));
+        chain.turned(Turn { old, new, old_ssh_ca, new_ssh_ca, at: *at, ssh_until }).unwrap()
     };
-    world.older.iter().zip(next).map(change).collect()
+    world.older.iter().enumerate().fold(KeyChain::new(all[0].public()), turn).records().to_vec()
 }
 
 fn head(random: &mut Random, world: &World, lives: &[Life]) -> Head {
@@ -82,7 +86,7 @@ fn head(random: &mut Random, world: &World, lives: &[Life]) -> Head {
         until: Timestamp(until),
         made_at: Timestamp(until),
         market: world.market.public(),
-        keys: keys(world),
+        keys: keys(random, world),
         hosts: world.hosts.iter().map(host).collect(),
     }
 }
