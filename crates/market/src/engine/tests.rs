@@ -2,6 +2,7 @@
 //! engine's own state and what readers see are the same.
 
 mod authority;
+mod disputes;
 mod failing;
 mod granting;
 mod kill;

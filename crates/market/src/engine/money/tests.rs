@@ -194,6 +194,10 @@ fn a_purse_is_changed_in_what_is_said_of_it() {
     let purse = |world: &World| world.engine.state().account(id(CLIENT)).unwrap().purse;
     assert_eq!(purse(&world), Purse { on_account: true, month_limit: Some(Micros(7)) });
     assert_eq!(kind(world.call(change(PurseChange { no_month_limit: true, ..limit }))), Kind::Invalid);
+    let limited = |micros| PurseChange { month_limit: Some(Micros(micros)), ..PurseChange::default() };
+    assert_eq!(kind(world.call(change(limited(-1)))), Kind::Invalid);
+    world.call(change(limited(0))).unwrap();
+    assert_eq!(purse(&world), Purse { on_account: true, month_limit: Some(Micros(0)) }, "nothing at all may be spent");
     let none = PurseChange { no_month_limit: true, ..PurseChange::default() };
     world.call(change(none)).unwrap();
     assert_eq!(purse(&world), Purse::on_account());

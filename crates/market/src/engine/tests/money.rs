@@ -87,8 +87,16 @@ fn a_reference_moves_money_once_in_each_direction() {
     assert_ne!(out, first, "refunds have references of their own");
     assert_eq!(refund(&mut world, 200, "PO-1").unwrap(), out);
     assert_eq!((spendable(&world, CLIENT), has(&world, Book::Outside)), (300, -300));
-    for (micros, reference) in [(0, "a"), (-5, "b"), (i64::MAX, "c"), (5, ""), (5, "a\nb")] {
+    let (most, long) = (1_000_000_000_000_000, "\u{e4}".repeat(101));
+    for (micros, reference) in [(0, "a"), (-5, "b"), (most + 1, "c"), (5, ""), (5, "a\nb"), (5, &long)] {
         assert_eq!(kind(deposit(&mut world, micros, reference)), Kind::Invalid, "{micros} {reference:?}");
+    }
+    let before = spendable(&world, CLIENT);
+    deposit(&mut world, 1, &long[2..]).unwrap();
+    deposit(&mut world, most, "the most").unwrap();
+    assert_eq!(spendable(&world, CLIENT), before + most + 1);
+    for (micros, reference) in [(most, "most of it"), (before + 1, "the rest")] {
+        refund(&mut world, micros, reference).unwrap();
     }
     let client_deposits =
         Command::Deposit { actor: client(), account: id(CLIENT), micros: Micros(5), reference: "mine".into() };
@@ -147,19 +155,30 @@ fn a_failed_boot_costs_nothing_and_all_comes_back() {
 }
 
 #[test]
-fn a_chunk_is_always_ahead_and_the_host_is_told() {
-    let (mut world, mut agent) = funded(10_000_000);
-    let lease = world.running(&mut agent);
-    for _ in 0..400 {
-        go_on(&mut world, &mut agent, &lease, 5);
-        let row = Arc::clone(world.lease(lease.id));
-        let used = world.now.since(row.timeline.ready_at.unwrap());
-        assert!(row.paid_seconds - used >= Seconds(900) || row.paid_seconds == row.term_seconds, "{used}");
-        let told = world.sync(&mut agent).plan.into_iter().flatten().find_map(|wanted| wanted.run).unwrap();
-        assert_eq!(told.paid_seconds, row.paid_seconds);
+fn a_chunk_and_the_allowance_are_always_ahead_and_the_host_is_told() {
+    for allowance in [0, 60, 1000] {
+        let (mut world, mut agent) = funded(10_000_000);
+        let asked = Rent { outage_allowance: Seconds(allowance), ..asking(client(), &[id(700)], 1000) };
+        world.call(Command::Rent(Box::new(asked))).unwrap();
+        let lease = Arc::clone(world.lease(id(700)));
+        agent.sees(&lease, Phase::Ready);
+        world.sync(&mut agent);
+        let mut held = Vec::new();
+        for _ in 0..400 {
+            go_on(&mut world, &mut agent, &lease, 5);
+            let row = Arc::clone(world.lease(lease.id));
+            let used = world.now.since(row.timeline.ready_at.unwrap());
+            let ahead = row.paid_seconds - used >= Seconds(900 + allowance);
+            assert!(ahead || row.paid_seconds == row.term_seconds, "{used} used, {} paid", row.paid_seconds);
+            let told = world.sync(&mut agent).plan.into_iter().flatten().find_map(|wanted| wanted.run).unwrap();
+            assert_eq!(told.paid_seconds, row.paid_seconds);
+            held.push(row.paid_seconds.0);
+        }
+        held.dedup();
+        assert!(held.iter().all(|paid| paid % 900 == 0) && held.len() <= 3, "a chunk at a time: {held:?}");
+        assert_eq!(held.last(), Some(&3600), "never past the term");
+        assert!(world.engine.state().alerts().next().is_none(), "nobody is warned of nothing");
     }
-    assert_eq!(world.lease(lease.id).paid_seconds, Seconds(3600), "never past the term");
-    assert!(world.engine.state().alerts().next().is_none(), "nobody is warned of nothing");
 }
 
 #[test]
