@@ -41,6 +41,12 @@ pub fn seconds(run: &Run, boot_id: &str, mono_us: i64) -> Seconds {
     whole.clamp(run.metered, run.limit().max(run.metered))
 }
 
+/// The same where nobody saw for certain that it ran until `mono_us`: not much more than was kept. An agent
+/// that is awake keeps what it sees; one that stood still finds a machine that may be over for long.
+pub fn last_seen_seconds(run: &Run, boot_id: &str, mono_us: i64) -> Seconds {
+    seconds(run, boot_id, mono_us).min(run.metered + Seconds(KEPT_EVERY.as_secs() as i64))
+}
+
 /// What the meter shows for good, if the end was seen; `exit` is how the machine ended, and
 /// `decided` when this agent saw or decided the end.
 pub fn final_seconds(run: &Run, boot_id: &str, decided_mono_us: i64, exit: Option<&ExitRecord>) -> Seconds {

@@ -91,12 +91,13 @@ fn exited(run: &Run, exit: &ExitRecord, look: Look<'_>, crashed: EndReason) -> E
     Ending { reason: Some(reason), detail: Some(words), metered }
 }
 
-/// Ends at this moment, if somebody watched; else at the last moment that is known for certain.
+/// Ends at this moment, if somebody watched and did not stand still meanwhile; else at the last moment
+/// that is known for certain.
 fn seen(run: &Run, look: Look<'_>, reason: EndReason, words: String) -> Ending {
     if !look.watched {
         return kept(run, reason, words);
     }
-    let metered = meter::seconds(run, look.boot_id, look.mono_us);
+    let metered = meter::last_seen_seconds(run, look.boot_id, look.mono_us);
     Ending { reason: Some(reason), detail: Some(words), metered }
 }
 

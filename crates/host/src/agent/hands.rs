@@ -5,7 +5,8 @@ use crate::meter::{self, Now, RECEIPT_EVERY};
 use crate::partition::Ending;
 use crate::reconcile::Step;
 use crate::store::{NewReceipt, Run, Stage, Store, StoreError};
-use crate::vmm::{Machine, Vmm, VmmError};
+use crate::vmm::{Machine, Observed, Vmm, VmmError};
+use futures_util::future::try_join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
@@ -108,6 +109,64 @@ impl<D: Disk, V: Vmm> Hands<'_, D, V> {
         let run = run.clone();
         Ok(self.disk.db(move |store| store.ended(&run)).await?)
     }
+
+    /// Keeps the meters of what runs durably. Answers those of which a receipt is due.
+    pub async fn keep_meters(&self, at: &Reading<'_>) -> Result<Vec<(Run, Seconds)>, StepError> {
+        let meters = self.metered(at).await?;
+        if meters.is_empty() {
+            return Ok(meters);
+        }
+        let keep = move |store: &Store| {
+            store.progress(&meters)?;
+            let mut due = Vec::new();
+            for (run, seconds) in meters {
+                let receipted = store.chain_end(run.lease())?.map(|end| end.seconds);
+                if meter::receipt_is_due(receipted, seconds, store.waiting_receipts(run.lease())?) {
+                    due.push((run, seconds));
+                }
+            }
+            Ok(due)
+        };
+        Ok(self.disk.db(keep).await?)
+    }
+
+    /// A new session begins: what was used until now is receipted, but for what is hardly anything.
+    pub async fn receipt_session_change(&self, at: &Reading<'_>) -> Result<(), StepError> {
+        let (mut meters, key) = (self.metered(at).await?, self.key.clone());
+        meters.retain(|(_, seconds)| *seconds >= RECEIPT_EVERY);
+        let write = move |store: &Store| {
+            meters.iter().try_for_each(|(run, seconds)| {
+                let (lease, generation, seconds) = (run.lease(), run.generation, *seconds);
+                store.add_receipt(&NewReceipt { lease, generation, seconds, cpu_used_ms: 0, last: false }, &key)
+            })
+        };
+        Ok(self.disk.db(write).await?)
+    }
+
+    /// Every life in use whose machine is seen to run, with what its meter shows at that instant: one that
+    /// died while no agent looked is not counted on.
+    async fn metered(&self, at: &Reading<'_>) -> Result<Vec<(Run, Seconds)>, StepError> {
+        let mut runs = self.disk.db(Store::live_runs).await?;
+        runs.retain(|run| run.stage == Stage::Ready && !at.over.contains(&(run.partition, run.generation)));
+        let looked = runs.into_iter().map(async |run| {
+            let machine = self.machine(&run).await?;
+            let runs = matches!(self.vmm.observe(&machine).await, Observed::Running { .. });
+            let seconds = meter::seconds(&run, at.boot_id, at.now.mono_us);
+            Ok::<_, StepError>(runs.then_some((run, seconds)))
+        });
+        Ok(try_join_all(looked).await?.into_iter().flatten().collect())
+    }
+}
+
+/// When meters are read: an instant before the machines are looked at.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    /// On the clocks of this computer.
+    pub now: Now,
+    /// Which start of the computer this is.
+    pub boot_id: &'a str,
+    /// What is over although that could not be recorded yet.
+    pub over: Over,
 }
 
 /// What came of carrying a plan out.
@@ -171,7 +230,7 @@ pub fn take(store: &Store, step: &Step, boot_id: &str, now: &Now, uuid: Uuid) ->
         Step::Stop { partition, reason } => {
             tracing::info!(%partition, ?reason, "stops");
             match store.live_run(*partition)? {
-                Some(run) => store.stopping(&run, *reason, None, meter::seconds(&run, boot_id, now.mono_us)),
+                Some(run) => store.stopping(&run, *reason, None, meter::last_seen_seconds(&run, boot_id, now.mono_us)),
                 None => Ok(()),
             }
         }
@@ -194,48 +253,5 @@ pub fn take(store: &Store, step: &Step, boot_id: &str, now: &Now, uuid: Uuid) ->
 /// Generations whose machines were stopped though that could not be recorded yet.
 pub type Over = BTreeSet<(PartitionId, u64)>;
 
-/// Keeps the meters of what is in use durably. Answers those of which a receipt is due.
-pub fn keep_meters(store: &Store, boot_id: &str, now: &Now, over: &Over) -> Result<Vec<(Run, Seconds)>, StoreError> {
-    let meters = metered(store, boot_id, now, over)?;
-    if !meters.is_empty() {
-        store.progress(&meters)?;
-    }
-    let mut due = Vec::new();
-    for (run, seconds) in meters {
-        let receipted = store.chain_end(run.lease())?.map(|end| end.seconds);
-        if meter::receipt_is_due(receipted, seconds, store.waiting_receipts(run.lease())?) {
-            due.push((run, seconds));
-        }
-    }
-    Ok(due)
-}
-
-/// A new session begins: what was used until now is receipted, but for what is hardly anything.
-pub fn receipt_session_change(
-    store: &Store,
-    boot_id: &str,
-    now: &Now,
-    over: &Over,
-    key: &SecretKey,
-) -> Result<(), StoreError> {
-    for (run, seconds) in metered(store, boot_id, now, over)? {
-        if seconds < RECEIPT_EVERY {
-            continue;
-        }
-        let (lease, generation) = (run.lease(), run.generation);
-        store.add_receipt(&NewReceipt { lease, generation, seconds, cpu_used_ms: 0, last: false }, key)?;
-    }
-    Ok(())
-}
-
-/// Every life in use, with what its meter shows.
-fn metered(store: &Store, boot_id: &str, now: &Now, over: &Over) -> Result<Vec<(Run, Seconds)>, StoreError> {
-    let is_used = |run: &Run| run.stage == Stage::Ready && !over.contains(&(run.partition, run.generation));
-    let ready = store.live_runs()?.into_iter().filter(is_used);
-    Ok(ready
-        .map(|run| {
-            let seconds = meter::seconds(&run, boot_id, now.mono_us);
-            (run, seconds)
-        })
-        .collect())
-}
+#[cfg(test)]
+mod tests;

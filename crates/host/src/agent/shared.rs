@@ -1,6 +1,6 @@
 //! What the agent's tasks share.
 
-use super::hands::{Hands, Over};
+use super::hands::{Hands, Over, Reading};
 use super::templates::Templates;
 use crate::guest_link::GuestLink;
 use crate::images::Cache;
@@ -285,6 +285,11 @@ impl<V: Vmm> Shared<V> {
     pub(super) fn over(&self) -> Over {
         let slots = Self::lock(&self.slots);
         slots.iter().map(|(partition, slot)| (*partition, slot.over.load(Ordering::SeqCst))).collect()
+    }
+
+    /// What to read meters with, at this instant.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        Reading { now: Now::read(), boot_id: &self.boot_id, over: self.over() }
     }
 
     /// A partition's slot, if it has one.

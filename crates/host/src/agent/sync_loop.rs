@@ -1,7 +1,7 @@
 //! Speaks with the market: one call at a time, held by the market while there is no news, given
 //! up and made again at once when there is news here.
 
-use super::hands;
+use super::hands::StepError;
 use super::shared::Shared;
 use crate::meter::Now;
 use crate::store::StoreError;
@@ -35,6 +35,8 @@ enum RoundError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Step(#[from] StepError),
     #[error(transparent)]
     Refused(#[from] sync::Refused),
 }
@@ -139,16 +141,9 @@ impl<V: Vmm> SyncLoop<V> {
                 "the market was restored from a backup: it is told again what is kept here"
             );
         }
-        self.receipt_session_change().await?;
+        self.shared.hands().receipt_session_change(&self.shared.reading()).await?;
         (self.session, self.plan_version, self.caught_up) = (Some(session), 0, false);
         Ok(())
-    }
-
-    async fn receipt_session_change(&self) -> Result<(), StoreError> {
-        let (boot_id, now) = (self.shared.boot_id.clone(), Now::read());
-        let key = self.shared.keys.identity.clone();
-        let over = self.shared.over();
-        self.shared.db(move |store| hands::receipt_session_change(store, &boot_id, &now, &over, &key)).await
     }
 
     async fn request(&self) -> Result<SyncRequest, StoreError> {

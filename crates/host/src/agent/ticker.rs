@@ -1,9 +1,9 @@
 //! What happens by itself: meters are kept, receipts are written, the owner's words are noticed.
 
-use super::hands::keep_meters;
+use super::hands::StepError;
 use super::shared::Shared;
-use crate::meter::{KEPT_EVERY, Now};
-use crate::store::{NewReceipt, Run, StoreError};
+use crate::meter::KEPT_EVERY;
+use crate::store::{NewReceipt, Run};
 use crate::vmm::{Machine, Vmm};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,8 @@ pub async fn meters<V: Vmm>(shared: Arc<Shared<V>>) {
     }
 }
 
-async fn keep<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<(), StoreError> {
-    let (boot_id, now) = (shared.boot_id.clone(), Now::read());
-    let over = shared.over();
-    let due = shared.db(move |store| keep_meters(store, &boot_id, &now, &over)).await?;
+pub(super) async fn keep<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<(), StepError> {
+    let due = shared.hands().keep_meters(&shared.reading()).await?;
     for (run, seconds) in due {
         let cpu_used_ms = used(shared, &run).await;
         let (lease, generation) = (run.lease(), run.generation);

@@ -279,8 +279,10 @@ impl<V: Vmm> Worker<V> {
     async fn hold(&mut self, run: Run) -> Result<Next, StepError> {
         let machine = self.machine(&run).await?;
         self.machines.borrow_and_update();
+        // The clock first: what is then seen to run ran until here.
+        let look = self.look(&run);
         let observed = self.shared.vmm.observe(&machine).await;
-        let ending = ending_of(&run, &observed, self.look(&run)).or_else(|| ending_by_clock(&run, self.look(&run)));
+        let ending = ending_of(&run, &observed, look).or_else(|| ending_by_clock(&run, look));
         if let Some(ending) = ending {
             return self.end_with_console(&run, &machine, ending).await;
         }

@@ -1,6 +1,6 @@
 //! A lender's computer: clocks, disk, machines, and the agent on it while one lives.
 
-use super::life::{Ground, Next, Slot};
+use super::life::{FIRST_UID, Ground, Next, Slot};
 use super::machines::{Doom, Machines, SimulatedDisk};
 use super::market::{Answer, Ask, Caller};
 use super::random::Random;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll, Waker};
 use sublet_host::agent::Shared;
-use sublet_host::agent::hands::{Over, carry_out, keep_meters, take};
+use sublet_host::agent::hands::{Hands, Over, Reading, carry_out, take};
 use sublet_host::division::lendable;
 use sublet_host::meter::KEPT_EVERY;
 use sublet_host::partition::Ending;
@@ -189,9 +189,10 @@ impl Computer {
         for run in self.store.live_runs().unwrap_or_default() {
             self.work(now, run.partition, effects);
         }
+        self.meters(now, effects);
         self.follow(now, effects);
-        effects.wakes.push((now, self.life, Wake::Meters));
         self.talk_soon(now, effects);
+        self.settle(now, effects);
     }
 
     /// `kill -9`: what it held in memory is gone, machines go on.
@@ -308,15 +309,20 @@ impl Computer {
         agent.slots.entry(partition).or_default()
     }
 
+    /// Now and then the agent is killed amid what comes now, at one of so many points.
+    fn may_be_killed_within(&mut self, points: u64) {
+        if self.random.chance(self.midway) {
+            let after = self.random.below(points);
+            self.doom.set(Some(after));
+        }
+    }
+
     /// Lets the worker of a partition do all that is due.
     fn work(&mut self, now: At, partition: PartitionId, effects: &mut Effects) {
         if self.agent.is_none() || self.doom.has_struck() {
             return;
         }
-        if self.random.chance(self.midway) {
-            let after = self.random.below(14);
-            self.doom.set(Some(after));
-        }
+        self.may_be_killed_within(14);
         let mut ground = Ground {
             disk: SimulatedDisk { store: self.store.clone(), doom: Arc::clone(&self.doom) },
             machines: Arc::clone(&self.machines),
@@ -384,13 +390,33 @@ impl Computer {
     /// Keeps the meters, and writes receipts that are due.
     fn meters(&mut self, now: At, effects: &mut Effects) {
         effects.wakes.push((now + KEPT_EVERY.as_micros() as At, self.life, Wake::Meters));
-        let over = self.over();
-        let Ok(due) = keep_meters(&self.store, &self.boot_id(), &self.clock.now(now), &over) else { return };
-        for (run, seconds) in due {
+        if self.doom.has_struck() {
+            return;
+        }
+        self.may_be_killed_within(6);
+        let due = self.with_hands(now, async |hands, at| hands.keep_meters(at).await);
+        if self.doom.has_struck() {
+            return;
+        }
+        self.doom.set(None);
+        for (run, seconds) in due.into_iter().flatten().flatten() {
             let (lease, generation) = (run.lease(), run.generation);
             let receipt = NewReceipt { lease, generation, seconds, cpu_used_ms: 0, last: false };
             let _ = self.store.add_receipt(&receipt, &self.key);
         }
+    }
+
+    /// Has the hands of a living agent do something at this instant. None if the agent is killed meanwhile.
+    pub(super) fn with_hands<T>(
+        &self,
+        now: At,
+        work: impl AsyncFnOnce(Hands<'_, SimulatedDisk, Machines>, &Reading<'_>) -> T,
+    ) -> Option<T> {
+        let disk = SimulatedDisk { store: self.store.clone(), doom: Arc::clone(&self.doom) };
+        let (key, state) = (&self.key, self.store.state());
+        let hands = Hands { disk: &disk, vmm: &*self.machines, key, state, first_uid: FIRST_UID };
+        let at = Reading { now: self.clock.now(now), boot_id: &self.boot_id(), over: self.over() };
+        now_or_never(work(hands, &at))
     }
 
     /// Carries the plan that is known out, as far as it goes now. False where a step failed.
@@ -412,10 +438,7 @@ impl Computer {
         };
         let plan = agent.plan.as_deref();
         let steps = plan.map_or_else(|| without_plan(&seen, &policy), |plan| reconcile(plan, &seen, &policy));
-        if self.random.chance(self.midway) {
-            let after = self.random.below(6);
-            self.doom.set(Some(after));
-        }
+        self.may_be_killed_within(6);
         let (boot_id, clocks) = (self.boot_id(), self.clock.now(now));
         let (store, doom) = (self.store.clone(), Arc::clone(&self.doom));
         let random = &mut self.random;

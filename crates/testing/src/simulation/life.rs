@@ -26,7 +26,7 @@ pub const BOOT_DEADLINE: At = 30 * SECOND;
 /// Ends are looked at so often.
 const LOOK_AT_CLOCK_EVERY: At = 30 * SECOND;
 /// The user of the first partition.
-const FIRST_UID: u32 = 61_000;
+pub(super) const FIRST_UID: u32 = 61_000;
 
 /// What comes after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,6 @@
 use super::computer::{Computer, Effects, Wake};
 use super::market::{Answer, Ask, Caller};
 use super::time::{At, MILLISECOND, SECOND};
-use sublet_host::agent::hands::receipt_session_change;
 use sublet_host::store::StoreError;
 use sublet_host::sync::{self, Live};
 use sublet_wire::mac::{KEY_BYTES, seal};
@@ -198,9 +197,10 @@ impl Computer {
         if let Err(error) = self.store.opened_session(number) {
             return self.rest(now, error.to_string(), effects);
         }
-        let clocks = self.clock.now(now);
-        if let Err(error) = receipt_session_change(&self.store, &self.boot_id(), &clocks, &self.over(), &self.key) {
-            return self.rest(now, error.to_string(), effects);
+        match self.with_hands(now, async |hands, at| hands.receipt_session_change(at).await) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return self.rest(now, error.to_string(), effects),
+            None => return,
         }
         let Some(talk) = self.talk() else { return };
         talk.session = Some(Session { number, seq: 0, key, told: Told::default() });
