@@ -6,16 +6,18 @@
 //!
 //! - [`Reach`]: what a host says about how it is reached, in one line of text.
 //! - [`RelayOffer`], [`RelayPass`]: the market's own relay, for those who can't meet directly.
-//! - [`End`]: one end of the way, a client's or a host's.
+//! - [`End`]: one end of the way, a client's or a host's; [`Way`]: a connection between two.
 //!
 //! Nobody else is involved: no relay but the market's, no look-up by name, no mapping of ports.
 
 mod end;
 mod reach;
+mod way;
 
-pub use end::{Bound, End, Joined, Knock, PathError, Route, Way};
+pub use end::{Bound, End, PathError};
 pub use iroh::RelayUrl;
 pub use reach::Reach;
+pub use way::{Joined, Knock, Route, Way};
 
 use serde::{Deserialize, Serialize};
 use sublet_model::identity::Sha256Digest;

@@ -1,11 +1,9 @@
 //! One end of the way: a UDP socket that speaks QUIC, a client's or a host's.
 
+use super::way::{Knock, Way, chain};
 use super::{ALPN, Reach, RelayOffer};
 use crate::tls::Pin;
-use futures_util::StreamExt;
-use iroh::endpoint::{
-    BindOpts, Builder, Connection, Incoming, NetReportConfig, QuicTransportConfig, RecvStream, SendStream, presets,
-};
+use iroh::endpoint::{BindOpts, Builder, NetReportConfig, QuicTransportConfig, presets};
 use iroh::tls::CaTlsConfig;
 use iroh::{Endpoint, EndpointAddr, RelayConfig, RelayMap, RelayMode, RelayUrl, TransportAddr, Watcher};
 use std::fmt;
@@ -13,10 +11,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use sublet_model::identity::{PublicKey, SecretKey};
-use tokio::io::Join;
-
-/// One stream, both ways.
-pub type Joined = Join<RecvStream, SendStream>;
 
 /// What is on its way to a peer that has not said it got it, and what came from it that was not
 /// read: this bounds what a connection costs. Enough for 20 MB/s over 100 ms.
@@ -150,12 +144,12 @@ impl End {
         let failed = |reason| PathError::Dial { tried: tried.clone(), reason };
         let key = iroh::PublicKey::from_bytes(&host.0).map_err(|error| failed(chain(&error)))?;
         let dialled = self.endpoint.connect(EndpointAddr::from_parts(key, all), ALPN).await;
-        Ok(Way { connection: dialled.map_err(|error| failed(chain(&error)))? })
+        Ok(Way::new(dialled.map_err(|error| failed(chain(&error)))?))
     }
 
     /// The next client who knocks; none once it was closed.
     pub async fn knock(&self) -> Option<Knock> {
-        self.endpoint.accept().await.map(Knock)
+        self.endpoint.accept().await.map(Knock::new)
     }
 
     /// Says farewell to whoever is connected.
@@ -223,127 +217,12 @@ impl Bound {
     }
 }
 
-/// A client who knocks.
-#[derive(Debug)]
-pub struct Knock(Incoming);
-
-impl Knock {
-    /// Whether it is known to be where it says: else answers to it may hit somebody else.
-    pub fn is_validated(&self) -> bool {
-        self.0.remote_addr_validated()
-    }
-
-    /// Has it come again, with a proof of where it is.
-    pub fn validate(self) {
-        let _ = self.0.retry();
-    }
-
-    /// Sends it away.
-    pub fn refuse(self) {
-        self.0.refuse();
-    }
-
-    /// Lets it in.
-    pub async fn enter(self) -> Result<Way, PathError> {
-        let connection = self.0.await.map_err(|error| PathError::Broken(chain(&error)))?;
-        Ok(Way { connection })
-    }
-}
-
-/// By which route packets go now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
-    /// Straight to the other end.
-    Direct(SocketAddr),
-    /// Through the market's relay.
-    Relayed(RelayUrl),
-    /// Not decided yet.
-    Open,
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Direct(address) => write!(f, "directly, at {address}"),
-            Self::Relayed(relay) => write!(f, "through the relay {relay}"),
-            Self::Open => f.write_str("by a route not known yet"),
-        }
-    }
-}
-
-/// A connection between a client and a host.
-#[derive(Debug, Clone)]
-pub struct Way {
-    connection: Connection,
-}
-
-impl Way {
-    /// By which route packets go now.
-    pub fn route(&self) -> Route {
-        let paths = self.connection.paths();
-        let selected = paths.iter().find(|path| path.is_selected());
-        selected.map_or(Route::Open, |path| match path.remote_addr() {
-            TransportAddr::Ip(address) => Route::Direct(*address),
-            TransportAddr::Relay(url) => Route::Relayed(url.clone()),
-            _ => Route::Open,
-        })
-    }
-
-    /// Tells of each route that is taken, until the connection ends.
-    pub async fn follow(&self, mut told: impl FnMut(Route)) {
-        let (mut paths, mut last) = (self.connection.paths_stream(), Route::Open);
-        while paths.next().await.is_some() {
-            let now = self.route();
-            if now != last {
-                last = now.clone();
-                told(now);
-            }
-        }
-    }
-
-    /// Opens a stream. The other end sees it with the first byte.
-    pub async fn open(&self) -> Result<Joined, PathError> {
-        let opened = self.connection.open_bi().await.map_err(|error| PathError::Broken(chain(&error)))?;
-        Ok(tokio::io::join(opened.1, opened.0))
-    }
-
-    /// The next stream that the other end opens.
-    pub async fn accept(&self) -> Result<Joined, PathError> {
-        let opened = self.connection.accept_bi().await.map_err(|error| PathError::Broken(chain(&error)))?;
-        Ok(tokio::io::join(opened.1, opened.0))
-    }
-
-    /// Ends it.
-    pub fn close(&self, reason: &str) {
-        self.connection.close(0u32.into(), reason.as_bytes());
-    }
-
-    /// Returns when it has ended.
-    pub async fn closed(&self) {
-        self.connection.closed().await;
-    }
-}
-
 fn route_words(address: &TransportAddr) -> String {
     match address {
         TransportAddr::Ip(address) => format!("directly at {address}"),
         TransportAddr::Relay(url) => format!("through the relay {url}"),
         other => format!("{other:?}"),
     }
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        if !words.contains(&cause_words) {
-            words = format!("{words}: {cause_words}");
-        }
-        source = cause.source();
-    }
-    words
 }
 
 #[cfg(test)]

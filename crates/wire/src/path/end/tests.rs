@@ -1,4 +1,5 @@
 use super::*;
+use crate::path::Route;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn here() -> Bound {
