@@ -133,21 +133,13 @@ fn read(dir: &Path, path: String) -> Result<KeptFile, BackupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Tls, loopback};
+    use crate::config::lab;
     use crate::init::init;
 
     fn market() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let market = dir.path().join("market");
-        let config = Config {
-            name: "lab".into(),
-            currency: "EUR".into(),
-            listen: loopback(),
-            tls: Tls::Auto,
-            relay: None,
-            chunk_seconds: None,
-        };
-        init(&market, &config, &["localhost".into()]).unwrap();
+        init(&market, &lab(), &["localhost".into()]).unwrap();
         (dir, market)
     }
 

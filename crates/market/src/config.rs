@@ -118,6 +118,19 @@ impl Config {
     }
 }
 
+/// What a new market of the tests is called.
+#[cfg(test)]
+pub(crate) fn lab() -> Config {
+    Config {
+        name: "lab".into(),
+        currency: "EUR".into(),
+        listen: loopback(),
+        tls: Tls::Auto,
+        relay: None,
+        chunk_seconds: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,14 +138,7 @@ mod tests {
     #[test]
     fn settings_survive_the_disk_and_mistakes_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            name: "lab".into(),
-            currency: "EUR".into(),
-            listen: loopback(),
-            tls: Tls::Auto,
-            relay: None,
-            chunk_seconds: None,
-        };
+        let config = lab();
         config.create(dir.path()).unwrap();
         assert_eq!(Config::load(dir.path()).unwrap(), config);
 

@@ -129,36 +129,25 @@ fn clear(dir: &Path, made: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Tls, loopback};
+    use crate::config::lab;
     use std::os::unix::fs::PermissionsExt;
-
-    fn config() -> Config {
-        Config {
-            name: "lab".into(),
-            currency: "EUR".into(),
-            listen: loopback(),
-            tls: Tls::Auto,
-            relay: None,
-            chunk_seconds: None,
-        }
-    }
 
     #[test]
     fn a_market_is_made_once_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let market = dir.path().join("market");
-        let token = init(&market, &config(), &["localhost".into()]).unwrap();
+        let token = init(&market, &lab(), &["localhost".into()]).unwrap();
         assert_eq!(token.secret.len(), PREFIX.len() + 43);
         assert!(!format!("{token:?}").contains(&token.secret));
         assert_eq!(fs::metadata(&market).unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(matches!(init(&market, &config(), &["localhost".into()]), Err(InitError::NotEmpty(_))));
+        assert!(matches!(init(&market, &lab(), &["localhost".into()]), Err(InitError::NotEmpty(_))));
         assert!(Keys::load(&market).is_ok() && market.join("market.db").exists());
     }
 
     #[test]
     fn the_secret_is_nowhere_in_the_directory() {
         let dir = tempfile::tempdir().unwrap();
-        let token = init(dir.path(), &config(), &["localhost".into()]).unwrap();
+        let token = init(dir.path(), &lab(), &["localhost".into()]).unwrap();
         let mut open = vec![dir.path().to_owned()];
         while let Some(path) = open.pop() {
             if path.is_dir() {
@@ -175,9 +164,9 @@ mod tests {
     fn what_fails_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let market = dir.path().join("market");
-        assert!(init(&market, &config(), &["not a name \u{fffd}".into()]).is_err());
+        assert!(init(&market, &lab(), &["not a name \u{fffd}".into()]).is_err());
         assert!(!market.exists());
-        let wrong = Config { currency: "E U R".into(), ..config() };
+        let wrong = Config { currency: "E U R".into(), ..lab() };
         assert!(init(&market, &wrong, &["localhost".into()]).is_err());
         assert!(!market.exists());
     }

@@ -25,6 +25,9 @@ const PROBE_WITHIN: Duration = Duration::from_secs(60);
 /// The most of an answer that is read.
 const MOST_PROBE_BYTES: usize = 1 << 20;
 
+/// What is shown of what a system does not say.
+const UNSEEN: &str = "nothing";
+
 /// Needs no more than any system has; what it says is taken apart here.
 const PROBE: &str = "echo vcpus $(nproc); \
      for disk in /sys/block/*; do [ \"$(cat $disk/serial 2>/dev/null)\" = sublet-scratch ] && echo scratch $(cat $disk/size); done; \
@@ -97,22 +100,9 @@ fn show(lines: &[Line]) -> anyhow::Result<()> {
 
 fn compare(terms: &Terms, figures: &Figures, probe: &Probe) -> Vec<Line> {
     let agreed = &terms.resources;
-    let unseen = || "nothing".to_string();
     let mut lines = vec![
-        Line {
-            what: "generation",
-            agreed: terms.generation.to_string(),
-            host: figures.generation.to_string(),
-            inside: Some(probe.generation.map_or_else(unseen, |g| g.to_string())),
-            holds: figures.generation == terms.generation && probe.generation == Some(terms.generation),
-        },
-        Line {
-            what: "vcpus",
-            agreed: terms.vcpus.to_string(),
-            host: figures.vcpus.to_string(),
-            inside: Some(probe.vcpus.map_or_else(unseen, |n| n.to_string())),
-            holds: figures.vcpus == terms.vcpus && probe.vcpus == Some(terms.vcpus),
-        },
+        same("generation", terms.generation, figures.generation, probe.generation),
+        same("vcpus", terms.vcpus, figures.vcpus, probe.vcpus),
         Line {
             what: "cpu",
             agreed: agreed.cpu.to_string(),
@@ -124,21 +114,24 @@ fn compare(terms: &Terms, figures: &Figures, probe: &Probe) -> Vec<Line> {
             what: "memory",
             agreed: agreed.memory.to_string(),
             host: figures.memory.to_string(),
-            inside: Some(probe.memory.map_or_else(unseen, |(all, usable)| format!("{all}, {usable} of it usable"))),
+            inside: Some(
+                probe.memory.map_or_else(|| UNSEEN.into(), |(all, usable)| format!("{all}, {usable} of it usable")),
+            ),
             holds: figures.memory == agreed.memory
                 && probe.memory.is_some_and(|(all, _)| (agreed.memory - HOLES..=agreed.memory).contains(&all)),
         },
     ];
     if [agreed.disk, figures.disk, probe.disk].into_iter().any(|disk| disk != GiB(0)) {
-        lines.push(Line {
-            what: "disk",
-            agreed: agreed.disk.to_string(),
-            host: figures.disk.to_string(),
-            inside: Some(probe.disk.to_string()),
-            holds: figures.disk == agreed.disk && probe.disk == agreed.disk,
-        });
+        lines.push(same("disk", agreed.disk, figures.disk, Some(probe.disk)));
     }
     lines
+}
+
+/// What has to be the same everywhere.
+fn same<T: PartialEq + ToString>(what: &'static str, agreed: T, host: T, inside: Option<T>) -> Line {
+    let holds = host == agreed && inside.as_ref() == Some(&agreed);
+    let inside = inside.map_or_else(|| UNSEEN.into(), |inside| inside.to_string());
+    Line { what, agreed: agreed.to_string(), host: host.to_string(), inside: Some(inside), holds }
 }
 
 /// Asks the partition's own system, over the client's own session.
