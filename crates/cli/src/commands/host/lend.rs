@@ -9,7 +9,6 @@ use clap::Args;
 use sublet_host::division::{Asked, Lending, evenly, lend};
 use sublet_model::billing::PriceList;
 use sublet_model::offer::{Audience, Conditions, Window, Windows};
-use sublet_model::resources::Resources;
 use sublet_model::units::{Micros, Seconds, parse_micros};
 
 /// Divide this computer, and lend partitions of it
@@ -23,9 +22,9 @@ use sublet_model::units::{Micros, Seconds, parse_micros};
     after_help = "Examples:\n  sublet host lend --keep 1cpu,2GiB --price cpu=0.008,memory=0.001\n  sublet host lend --keep 1cpu,2GiB --partition small=cpu:0.5,memory:512MiB --partition big=cpu:0.5..3,memory:512MiB..8GiB"
 )]
 pub struct Lend {
-    /// What stays yours, always
+    /// What stays yours, always; of the disk a tenth and at least 10 GiB, unless disk:20GiB is said
     #[arg(long, value_parser = spec::keep, value_name = "1cpu,2GiB")]
-    keep: Resources,
+    keep: spec::Keep,
     /// A partition to lend: of one size, or with bounds such as cpu:0.5..2; may be repeated
     #[arg(long = "partition", value_parser = spec::partition, value_name = "NAME=cpu:…,memory:…")]
     named: Vec<Asked>,
@@ -78,14 +77,14 @@ impl Lend {
     pub async fn run(self, format: Format) -> anyhow::Result<()> {
         let store = self.state.joined()?;
         let inventory = measure(store.state().to_owned(), &self.monitor).await?;
-        let conditions = self.conditions()?;
+        let (conditions, keep) = (self.conditions()?, self.keep.of(inventory.resources()));
         let partitions = if self.named.is_empty() && self.own.is_empty() {
-            evenly(&inventory, self.keep, self.partitions.unwrap_or(2))?
+            evenly(&inventory, keep, self.partitions.unwrap_or(2))?
         } else {
             let own = self.own.into_iter().map(|asked| Asked { lendable: false, ..asked });
             self.named.into_iter().chain(own).collect()
         };
-        let lending = Lending { keep: self.keep, conditions, partitions };
+        let lending = Lending { keep, conditions, partitions };
         let division = lend(&store, &inventory, &lending).context("failed to lend")?;
         print_division(&division, &store, format)
     }

@@ -6,14 +6,40 @@ use sublet_model::billing::PriceList;
 use sublet_model::offer::Audience;
 use sublet_model::partition::Profile;
 use sublet_model::resources::Resources;
-use sublet_model::units::{Seconds, parse_cpu, parse_disk, parse_memory, parse_micros, parse_price};
+use sublet_model::units::{
+    GiB, MiB, Millicores, Seconds, parse_cpu, parse_disk, parse_memory, parse_micros, parse_price,
+};
+
+/// Of a disk of which nobody said how much is kept: at least so much, for images, logs and the owner.
+const LEAST_DISK_KEPT: GiB = GiB(10);
+
+/// What the owner keeps, as far as it was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    cpu: Millicores,
+    memory: MiB,
+    disk: Option<GiB>,
+}
+
+impl Keep {
+    /// Of what there is. A tenth of a free disk is kept where nothing was said: lent to its last
+    /// byte, it would stop the owner's computer.
+    pub fn of(self, has: Resources) -> Resources {
+        let disk = self.disk.unwrap_or_else(|| GiB(has.disk.0 / 10).max(LEAST_DISK_KEPT).min(has.disk));
+        Resources { cpu: self.cpu, memory: self.memory, disk }
+    }
+}
 
 /// What the owner keeps: `1cpu,2GiB`, and disk as `disk:20GiB`.
-pub fn keep(text: &str) -> Result<Resources, String> {
+pub fn keep(text: &str) -> Result<Keep, String> {
     let mut keep = Resources::ZERO;
+    let mut says_disk = false;
     for part in text.split(',').map(str::trim) {
         match part.split_once(':') {
-            Some((dimension, amount)) => set(&mut keep, dimension, amount)?,
+            Some((dimension, amount)) => {
+                set(&mut keep, dimension, amount)?;
+                says_disk |= dimension == "disk";
+            }
             None if part.ends_with("iB") => keep.memory = parse_memory(part).map_err(|e| e.to_string())?,
             None => {
                 keep.cpu = parse_cpu(part)
@@ -21,7 +47,7 @@ pub fn keep(text: &str) -> Result<Resources, String> {
             }
         }
     }
-    Ok(keep)
+    Ok(Keep { cpu: keep.cpu, memory: keep.memory, disk: says_disk.then_some(keep.disk) })
 }
 
 fn set(to: &mut Resources, dimension: &str, amount: &str) -> Result<(), String> {
@@ -95,14 +121,17 @@ pub fn audience(text: &str) -> Result<Audience, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sublet_model::units::{GiB, MiB, Micros, MicrosPerHour, Millicores};
+    use sublet_model::units::{Micros, MicrosPerHour};
 
     #[test]
     fn what_is_kept() {
-        let kept = |cpu, memory, disk| Resources { cpu: Millicores(cpu), memory: MiB(memory), disk: GiB(disk) };
-        assert_eq!(keep("1cpu,2GiB"), Ok(kept(1000, 2048, 0)));
-        assert_eq!(keep("0.5cpu, 512MiB, disk:20GiB"), Ok(kept(500, 512, 20)));
-        assert_eq!(keep("500m"), Ok(kept(500, 0, 0)));
+        let size = |cpu, memory, disk| Resources { cpu: Millicores(cpu), memory: MiB(memory), disk: GiB(disk) };
+        let kept = |text, free| keep(text).map(|keep| keep.of(size(4000, 8192, free)));
+        assert_eq!(kept("0.5cpu, 512MiB, disk:20GiB", 500), Ok(size(500, 512, 20)));
+        assert_eq!(kept("1cpu,2GiB", 500), Ok(size(1000, 2048, 50)), "a tenth of the disk");
+        assert_eq!(kept("1cpu,2GiB", 60), Ok(size(1000, 2048, 10)), "but no less than 10 GiB");
+        assert_eq!(kept("500m", 7), Ok(size(500, 0, 7)), "and no more than there is");
+        assert_eq!(kept("500m,disk:0GiB", 500), Ok(size(500, 0, 0)), "unless nothing is kept");
         for bad in ["", "2GB", "cpu:x", "ram:2GiB", "1cpu;2GiB", "-1cpu"] {
             assert!(keep(bad).is_err(), "{bad:?}");
         }
