@@ -15,6 +15,7 @@ mod property;
 mod receipts;
 mod rent;
 mod restored;
+mod settling;
 mod silence;
 mod standing;
 mod sync;

@@ -19,6 +19,6 @@ pub(super) fn run(draft: &mut Draft<'_>) {
 /// is silent and would not hear of it.
 pub(crate) fn funding_due(lease: &Lease, chunk: Seconds) -> Option<Timestamp> {
     let LeaseState::Active { ready_at, silent_since: None } = lease.state else { return None };
-    let is_due = ready_at.after(lease.paid_seconds - ahead(chunk, lease.budget) + Seconds(1));
+    let is_due = ready_at.after(lease.paid_seconds - ahead(chunk, lease.budget));
     (lease.paid_seconds < lease.term_seconds).then_some(is_due)
 }

@@ -37,8 +37,8 @@ fn is_due(draft: &Draft<'_>, lease: &Lease) -> bool {
 pub(crate) fn due_at(lease: &Lease) -> Option<Timestamp> {
     let last_is_in = lease.chain.as_ref().is_some_and(|end| end.last);
     let never_ran = lease.chain.is_none() && lease.timeline.ready_at.is_none();
+    // Nothing has stopped while it runs.
     match lease.state {
-        LeaseState::Granted { .. } | LeaseState::Active { .. } => None,
         LeaseState::Ended { .. } if last_is_in || never_ran => Some(Timestamp(i64::MIN)),
         _ => lease.timeline.stopped_at.map(|at| at.after(WAIT)),
     }

@@ -35,6 +35,13 @@ fn billed(world: &mut World, agent: &mut Agent) -> Arc<Lease> {
     lease
 }
 
+/// By other means than this lease.
+fn lender_has_more(world: &mut World) -> i64 {
+    let (account, micros, reference) = (id(LENDER), Micros(1_000_000), "other".to_string());
+    world.call(Command::Deposit { actor: operator(), account, micros, reference }).unwrap();
+    micros.0
+}
+
 fn open(world: &mut World, n: u128, lease: &Lease, reason: &str, words: &str) -> Result<(), Refusal> {
     let (id, reason, words) = (id(n), reason.to_string(), words.to_string());
     world.call(Command::OpenDispute { actor: client(), id, lease: lease.id, line: None, reason, words }).map(drop)
@@ -131,6 +138,7 @@ fn no_more_is_given_back_than_was_charged_and_than_its_bearer_has_of_it() {
         for (bearer, most) in [(Lender, lender), (Operator, operator)] {
             let (mut world, mut agent) = funds();
             let lease = billed(&mut world, &mut agent);
+            let other = lender_has_more(&mut world);
             let given = before.map_or(0, |(_, micros)| micros);
             if let Some((bearer, micros)) = before {
                 open(&mut world, 1, &lease, "slow", "").unwrap();
@@ -148,7 +156,7 @@ fn no_more_is_given_back_than_was_charged_and_than_its_bearer_has_of_it() {
             resolve(&mut world, 2, most, bearer, "").unwrap();
             assert_eq!(spendable(&world, CLIENT), client_had + most);
             let rest = if bearer == Lender { lender - most } else { lender };
-            assert_eq!((spendable(&world, LENDER), has(&world, Book::Withheld(lease.id))), (rest, 0));
+            assert_eq!((spendable(&world, LENDER) - other, has(&world, Book::Withheld(lease.id))), (rest, 0));
             audited(&world);
         }
     }
@@ -164,6 +172,9 @@ fn more_than_was_charged_is_not_given_back_though_the_operator_has_more() {
     assert_eq!(kind(resolve(&mut world, 1, BILL + 1, CreditBearer::Operator, "")), Some(Kind::Conflict));
     resolve(&mut world, 1, BILL, CreditBearer::Operator, "").unwrap();
     assert_eq!((has(&world, Book::Fees), spendable(&world, CLIENT)), (BILL / 2, 90_000_000 - 2 * BILL));
+    open(&mut world, 2, &leases[0], "slow", "").unwrap();
+    let refused = resolve(&mut world, 2, 1, CreditBearer::Operator, "").unwrap_err();
+    assert!(refused.kind == Kind::Conflict && refused.detail.contains("here: 0"), "{refused:?}");
     audited(&world);
 }
 
@@ -230,4 +241,22 @@ fn the_market_disputes_each_lease_that_forks_once_at_a_time_whatever_its_client_
     let open: Vec<_> = world.engine.state().open_disputes().map(|row| (row.lease, row.reason.as_str())).collect();
     let expected = [(first.id, "slow"), (first.id, "fork"), (second.id, "fork")];
     assert!(open.len() == 3 && expected.iter().all(|row| open.contains(row)), "{open:?}");
+}
+
+#[test]
+fn what_is_kept_back_already_is_not_kept_back_twice() {
+    let (mut world, mut agent) = funds();
+    let lease = world.running(&mut agent);
+    forks(&mut world, &mut agent, &lease, 10);
+    let true_chain = agent.chains[&lease.id];
+    forks(&mut world, &mut agent, &lease, 11);
+    agent.chains.insert(lease.id, true_chain);
+    world.pass(50);
+    world.call(Command::Release { actor: client(), lease: lease.id }).unwrap();
+    gone(&mut world, &mut agent, &lease, 40);
+    assert_eq!(has(&world, Book::Withheld(lease.id)), EARNED);
+    let other = lender_has_more(&mut world);
+    open(&mut world, 1, &lease, "slow", "").unwrap();
+    assert_eq!((has(&world, Book::Withheld(lease.id)), spendable(&world, LENDER)), (EARNED, other));
+    audited(&world);
 }

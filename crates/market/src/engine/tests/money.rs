@@ -177,6 +177,8 @@ fn a_chunk_and_the_allowance_are_always_ahead_and_the_host_is_told() {
         held.dedup();
         assert!(held.iter().all(|paid| paid % 900 == 0) && held.len() <= 3, "a chunk at a time: {held:?}");
         assert_eq!(held.last(), Some(&3600), "never past the term");
+        let looked_at = world.engine.state().funding_by(world.now.after(Seconds::MAX));
+        assert!(looked_at.is_empty(), "what is paid to its end is not looked at again");
         assert!(world.engine.state().alerts().next().is_none(), "nobody is warned of nothing");
     }
 }
@@ -260,8 +262,10 @@ fn a_month_has_a_limit_and_a_lease_a_most() {
 
 #[test]
 fn who_is_evicted_gets_what_the_offer_promised() {
-    for (promised, given) in [(5_000, 5_000), (i64::from(u32::MAX), price(30)), (0, 0)] {
+    let (fee, earned) = (price(30) / 10, price(30) - price(30) / 10);
+    for (promised, given) in [(5_000, 5_000), (i64::from(u32::MAX), earned), (0, 0)] {
         let (mut world, mut agent) = funded(2_000_000);
+        world.call(Command::SetFee { actor: operator(), permille: 100 }).unwrap();
         agent.says.division.conditions.as_mut().unwrap().eviction_credit = Micros(promised);
         agent.says.division.revision += 1;
         world.sync(&mut agent);
@@ -273,7 +277,9 @@ fn who_is_evicted_gets_what_the_offer_promised() {
         world.sync(&mut agent);
         gone(&mut world, &mut agent, &lease, 30);
         assert_eq!(spendable(&world, CLIENT), 2_000_000 - price(30) + given, "promised {promised}");
-        assert_eq!(spendable(&world, LENDER), price(30) - given);
+        assert_eq!((spendable(&world, LENDER), has(&world, Book::Fees)), (earned - given, fee));
+        let aside = world.db.count("select count(*) from transfers where cause in ('withhold', 'pay_out')");
+        assert_eq!(aside, 0, "nothing was disputed: it goes straight back");
         assert_eq!(world.engine.state().credits(lease.id).count(), usize::from(given > 0));
         audited(&world);
     }
