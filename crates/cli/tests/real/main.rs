@@ -20,6 +20,7 @@ mod money;
 mod outage;
 mod path;
 mod path_nat;
+mod restored;
 mod scratch;
 mod silence;
 mod tools;
