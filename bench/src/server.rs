@@ -94,6 +94,7 @@ pub fn sync_request(market: &Market, host: usize) -> SyncRequest {
         plan_version: 1,
         lives: Vec::new(),
         catching_up: false,
+        keys: None,
     }
 }
 
@@ -111,7 +112,7 @@ pub async fn hear_all(handle: &Handle, market: &Market) -> Result<()> {
 pub fn engine(dir: &Path) -> Result<(Running, sublet_market::keys::Keys)> {
     let keys = sublet_market::keys::Keys::load(dir)?;
     let db = Sqlite::open(dir)?;
-    let engine_keys = Keys { market: keys.signing.clone(), ssh_ca: vec![keys.ssh_ca_public()] };
+    let engine_keys = Keys::first(keys.signing.clone(), vec![keys.ssh_ca_public()]);
     Ok((Running::start(db, engine_keys, Arc::new(Still))?, keys))
 }
 
@@ -152,6 +153,7 @@ pub async fn say_gone(handle: &Handle, lease: LeaseId) -> Result<()> {
             plan_version: host.plan_version,
             lives: Vec::new(),
             catching_up: false,
+            keys: None,
         };
         anyhow::Ok((host.id, host.session, request))
     })?;

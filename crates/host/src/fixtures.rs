@@ -8,6 +8,7 @@ use sublet_model::host::{Inventory, Tier};
 use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
 use sublet_model::ids::{HostId, LeaseId, PartitionId};
 use sublet_model::image::{Blob, Boot, ImageManifest};
+use sublet_model::market_keys::KeyChain;
 use sublet_model::partition::alter::resources;
 use sublet_model::partition::{Allocation, Profile};
 use sublet_model::resources::Resources;
@@ -120,7 +121,7 @@ pub fn policy() -> Policy {
     let local = Local { profile, lendable: true, taken_back: None };
     Policy {
         host: host(),
-        market_key: market().public(),
+        market_keys: KeyChain::new(market().public()),
         arch: "x86_64".into(),
         threads: 2,
         lendable: size(2000, 2048),

@@ -4,6 +4,7 @@ use crate::store::{Identity, Store, StoreError};
 use std::path::PathBuf;
 use sublet_model::account::check_name;
 use sublet_model::host::Inventory;
+use sublet_model::market_keys::KeyChain;
 use sublet_wire::client::{Client, ClientError};
 use sublet_wire::join::JoinToken;
 use sublet_wire::sync::{JoinAnswer, JoinRequest};
@@ -79,16 +80,28 @@ pub async fn join(options: &JoinOptions) -> Result<Joined, JoinError> {
     let answer: JoinAnswer = client.post("/v1/hosts", &request).await?;
     ssh_key::PublicKey::from_openssh(&answer.ssh_ca)
         .map_err(|e| JoinError::Answer(format!("its SSH authority is no key: {e}")))?;
+    let keys_of_market = chain(&answer)?;
     let identity = Identity {
         host: answer.host,
         name: options.name.clone(),
         account: answer.account,
         market: client.base().to_owned(),
         fingerprint: options.token.fingerprint,
-        market_key: answer.market_key,
+        market_key: keys_of_market.first(),
         ssh_ca: vec![answer.ssh_ca],
         session: 0,
     };
-    store.enrol(&identity)?;
+    store.enrol_with(&identity, &keys_of_market, crate::market_keys::wall_clock())?;
     Ok(Joined { identity, ssh_host_key: keys.ssh_public })
+}
+
+/// How the market came to the keys that it has, from its first ones on.
+fn chain(answer: &JoinAnswer) -> Result<KeyChain, JoinError> {
+    let first = answer.keys.first().map_or(answer.market_key, |change| change.key);
+    let chain = KeyChain::read(first, &answer.keys).map_err(|bad| JoinError::Answer(bad.to_string()))?;
+    let newest_ca = chain.changes().last().map_or(&answer.ssh_ca, |change| &change.new_ssh_ca);
+    if chain.newest() != answer.market_key || *newest_ca != answer.ssh_ca {
+        return Err(JoinError::Answer("the changes of its keys don't lead to the keys that it has".into()));
+    }
+    Ok(chain)
 }

@@ -16,6 +16,7 @@ pub mod division;
 pub mod images;
 pub mod inventory;
 pub mod join;
+pub mod market_keys;
 pub mod meter;
 pub mod partition;
 pub mod path;

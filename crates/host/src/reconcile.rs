@@ -8,14 +8,14 @@
 //! - two generations of a partition never run at once: the old one is stopped and gone first;
 //! - nothing starts unless all that is applied, taken together, is within what the owner lends,
 //!   and the steps that shrink others stand before it;
-//! - nothing starts without terms signed by the pinned key of the market that name this host,
+//! - nothing starts without terms signed by a key of the market, the one it had then, that name this host,
 //!   partition, generation, lease, image and amounts.
 
 use crate::terms::check_run;
 use std::collections::BTreeMap;
-use sublet_model::identity::PublicKey;
 use sublet_model::ids::{HostId, LeaseId, PartitionId};
 use sublet_model::lease::EndReason;
+use sublet_model::market_keys::KeyChain;
 use sublet_model::partition::{Allocation, Profile};
 use sublet_model::resources::Resources;
 use sublet_model::units::Seconds;
@@ -26,8 +26,8 @@ use sublet_wire::sync::{Division, Run, Wanted};
 pub struct Policy {
     /// Who this is.
     pub host: HostId,
-    /// Signs terms.
-    pub market_key: PublicKey,
+    /// Sign terms, each in its own time.
+    pub market_keys: KeyChain,
     /// Such as `x86_64`.
     pub arch: String,
     /// Hardware threads.

@@ -10,6 +10,7 @@ mod division;
 mod identity;
 mod kept;
 mod keys;
+mod market_keys;
 mod receipts;
 mod runs;
 
@@ -28,7 +29,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Version of the schema: a newer one is not opened.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
+/// Each brings the schema whose number is its place plus 1 to the next one.
+const MIGRATIONS: [&str; SCHEMA as usize - 1] =
+    [include_str!("store/schema_2.sql"), include_str!("store/schema_3.sql")];
 /// So many compiled statements are kept.
 const STATEMENTS: usize = 64;
 /// What is tried by whoever opens one.
@@ -203,8 +207,9 @@ impl Store {
                 migrate.execute_batch(include_str!("store/schema.sql")).map_err(&failed)?;
                 migrate.pragma_update(None, "user_version", SCHEMA).map_err(&failed)?;
             }
-            1 => {
-                migrate.execute_batch(include_str!("store/schema_2.sql")).map_err(&failed)?;
+            1..SCHEMA => {
+                let steps = MIGRATIONS.iter().skip(usize::try_from(version - 1).unwrap_or(0));
+                steps.into_iter().try_for_each(|step| migrate.execute_batch(step)).map_err(&failed)?;
                 migrate.pragma_update(None, "user_version", SCHEMA).map_err(&failed)?;
             }
             SCHEMA => {}

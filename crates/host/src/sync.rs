@@ -66,6 +66,7 @@ pub fn request(
         plan_version: live.plan_version,
         lives: store.untold(MOST_LIVES)?,
         catching_up: !live.caught_up && store.is_behind()?,
+        keys: store.newest_market_key()?.map(|record| record.digest()),
     })
 }
 

@@ -2,6 +2,7 @@
 //! Whatever is wrong is said in words; nothing of it ever reaches a shell or a command line unchecked.
 
 use crate::reconcile::Policy;
+use sublet_model::identity::IdentityError;
 use sublet_model::ids::PartitionId;
 use sublet_model::image::ImageManifest;
 use sublet_model::partition::Allocation;
@@ -14,7 +15,10 @@ const LONGEST_ADDRESS: usize = 500;
 /// Checks everything that has to be right before a generation begins.
 pub fn check_run(partition: PartitionId, has: &Allocation, run: &Run, policy: &Policy) -> Result<(), String> {
     let refuse_unless = |ok: bool, why: &str| if ok { Ok(()) } else { Err(why.to_string()) };
-    let terms = run.terms.verify(&policy.market_key).map_err(|e| format!("the terms can't be believed: {e}"))?;
+    let unbelieved = |e: IdentityError| format!("the terms can't be believed: {e}");
+    // By what they say of their time; that they say it, whoever had the key then signed.
+    let granted_at = run.terms.read().map_err(unbelieved)?.granted_at;
+    let terms = run.terms.verify(&policy.market_keys.signer_at(granted_at)).map_err(unbelieved)?;
     refuse_unless(terms.host == policy.host, "the terms are for another host")?;
     refuse_unless(terms.partition == partition, "the terms are for another partition")?;
     refuse_unless(terms.generation == has.generation, "the terms are of another generation")?;

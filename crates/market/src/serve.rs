@@ -3,23 +3,24 @@
 
 use crate::config::{Config, ConfigError, Tls};
 use crate::db::{DbError, Reader, Sqlite};
-use crate::engine::clock::MarketClock;
+use crate::engine::clock::{Clock, MarketClock};
 use crate::engine::commit::CommitError;
 use crate::engine::thread::{Handle, Running};
 use crate::http::{App, router};
-use crate::keys::{Keys, KeysError};
+use crate::keys::{self, Keys, KeysError};
 use crate::relay::{Relay, RelayError, Tokens};
 use crate::tls::{self, Identity, TlsError};
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use sublet_model::identity::Sha256Digest;
 use sublet_model::ledger::chunks::CHUNK;
-use sublet_model::units::Seconds;
+use sublet_model::market_keys::KeyChain;
+use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::connections::{self, Capped};
 use sublet_wire::path::RelayOffer;
 use tokio::task::JoinHandle;
@@ -128,11 +129,19 @@ pub async fn serve(dir: &Path, options: ServeOptions, stop: CancellationToken) -
     };
     database.set_chunk(config.chunk_seconds.map_or(CHUNK, |seconds| Seconds(seconds.into())))?;
     let currency = database.currency()?;
-    let clock = Arc::new(MarketClock::new(database.market_time()?));
-    let engine_keys = crate::engine::Keys { market: keys.signing.clone(), ssh_ca: vec![keys.ssh_ca_public()] };
+    database.audit_keys(&keys.chain)?;
+    // What the newest key signs is never dated before it was taken.
+    let keys_since = keys.chain.changes().last().map_or(Timestamp(0), |last| last.at);
+    let clock = Arc::new(MarketClock::new(database.market_time()?.max(keys_since)));
+    keys::tidy(dir, &keys.chain, clock.now())?;
+    let (market, chain) = (keys.signing.clone(), keys.chain.clone());
+    let engine_keys = crate::engine::Keys { market, ssh_ca: vec![keys.ssh_ca_public()], chain };
+    if let Some((_, until)) = &keys.old_ssh_ca {
+        tokio::spawn(tidy_later(dir.to_owned(), keys.chain.clone(), clock.clone(), *until, stop.clone()));
+    }
     let engine = Running::start(database, engine_keys, clock)?;
     let fingerprint = identity.as_ref().map(|identity| identity.fingerprint);
-    let tokens = Tokens::of(&keys.signing);
+    let tokens = Tokens::of(&keys.root);
     let offer = relay.as_ref().map(|relay| relay.offer.clone());
     let mut app = App::new(engine.handle.clone(), records, keys, currency, fingerprint, stop.clone());
     app.relay = offer.clone().map(|offer| (offer, tokens.clone()));
@@ -143,6 +152,18 @@ pub async fn serve(dir: &Path, options: ServeOptions, stop: CancellationToken) -
     tracing::info!(%address, tls = fingerprint.is_some(), name = config.name, "the market is open");
     let task = tokio::spawn(run(listener, identity, app, engine, stop));
     Ok(Server { address, fingerprint, relay: offer, task })
+}
+
+/// Takes the SSH authority before away once no host accepts it any more.
+async fn tidy_later(dir: PathBuf, chain: KeyChain, clock: Arc<MarketClock>, until: Timestamp, stop: CancellationToken) {
+    let left = u64::try_from(until.0 - clock.now().0).unwrap_or(0) + 1_000_000;
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_micros(left)) => {}
+        () = stop.cancelled() => return,
+    }
+    if let Err(error) = keys::tidy(&dir, &chain, clock.now()) {
+        tracing::warn!(%error, "an SSH authority that was given up is still in the folder `keys`");
+    }
 }
 
 /// The certificate, where TLS is to be spoken.

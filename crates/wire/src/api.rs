@@ -19,6 +19,7 @@ use sublet_model::identity::{PublicKey, Signed};
 use sublet_model::ids::{AccountId, HostId, LeaseId, MemberId, OfferId, PartitionId, TokenId};
 use sublet_model::image::ImageManifest;
 use sublet_model::lease::EndReason;
+use sublet_model::market_keys::{BadLink, KeyChain, KeyRecord};
 use sublet_model::offer::Conditions;
 use sublet_model::partition::{Allocation, Phase, Profile};
 use sublet_model::resources::Resources;
@@ -54,8 +55,18 @@ pub struct WhoAmI {
     pub currency: String,
     /// The key with which the market signs terms.
     pub market_key: PublicKey,
+    /// How it came to be that, from the market's first key on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyRecord>,
     /// The market's version.
     pub version: String,
+}
+
+impl WhoAmI {
+    /// The keys that the market had, each taken with the one before.
+    pub fn chain(&self) -> Result<KeyChain, BadLink> {
+        KeyChain::read(self.keys.first().map_or(self.market_key, |change| change.key), &self.keys)
+    }
 }
 
 /// Makes an account.

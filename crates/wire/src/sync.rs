@@ -6,9 +6,10 @@
 use crate::path::RelayOffer;
 use serde::{Deserialize, Serialize};
 use sublet_model::host::Inventory;
-use sublet_model::identity::{PublicKey, Signed};
+use sublet_model::identity::{PublicKey, Sha256Digest, Signed};
 use sublet_model::ids::{AccountId, HostId, LeaseId, PartitionId};
 use sublet_model::image::ImageManifest;
+use sublet_model::market_keys::KeyRecord;
 use sublet_model::metering::Receipt;
 use sublet_model::offer::Conditions;
 use sublet_model::partition::{Allocation, Phase, Profile};
@@ -57,6 +58,9 @@ pub struct JoinAnswer {
     pub market_key: PublicKey,
     /// The market's SSH certificate authority, in OpenSSH's form.
     pub ssh_ca: String,
+    /// How both came to be the market's, from its first ones on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyRecord>,
 }
 
 /// Something fresh to sign, so that an old proof opens no session.
@@ -180,6 +184,9 @@ pub struct SyncMessage {
     /// Whether there are lives or receipts yet that it was not told of in this epoch.
     #[serde(default, skip_serializing_if = "kept::is_false")]
     pub catching_up: bool,
+    /// The newest change of the market's keys that the host knows; none before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Sha256Digest>,
 }
 
 impl From<SyncRequest> for SyncMessage {
@@ -194,6 +201,7 @@ impl From<SyncRequest> for SyncMessage {
             plan_version: whole.plan_version,
             lives: whole.lives,
             catching_up: whole.catching_up,
+            keys: whole.keys,
         }
     }
 }
@@ -223,6 +231,9 @@ pub struct SyncRequest {
     /// nothing is lent here, and the host follows no plan.
     #[serde(default, skip_serializing_if = "kept::is_false")]
     pub catching_up: bool,
+    /// The newest change of the market's keys that the host knows; none before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Sha256Digest>,
 }
 
 /// One partition as its host sees it.
@@ -264,8 +275,12 @@ pub struct SyncAnswer {
     pub division_refused: Option<String>,
     /// Words for the owner: a clock that is off, a receipt that was refused.
     pub warnings: Vec<String>,
-    /// The keys that may sign client certificates now, in OpenSSH's form.
+    /// The keys that may sign client certificates now, in OpenSSH's form: for hosts that know of no
+    /// changes of keys. Others go by `keys`, which are signed.
     pub ssh_ca: Vec<String>,
+    /// Every change of the market's keys; none where the host knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeyRecord>>,
     /// The market's relay, if it has one: clients may be waiting there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayOffer>,

@@ -4,6 +4,7 @@
 use super::shared::Shared;
 use crate::guest_link::GuestLink;
 use crate::jobs::LeaseJobs;
+use crate::market_keys::wall_clock;
 use crate::ssh::{Admission, Door, LeaseKey, SessionEvent};
 use crate::store::{Run, Stage};
 use crate::terms::check_image;
@@ -58,7 +59,7 @@ impl<V: Vmm> Door for AgentDoor<V> {
         let slot = super::worker::slot(&self.shared, run.partition);
         Some(Admission {
             key: LeaseKey { lease: user.to_owned(), generation: run.generation },
-            authorities: self.shared.ssh_ca.borrow().clone(),
+            authorities: self.shared.market_keys.borrow().authorities(wall_clock()),
             login_user: image.login_user,
             one_shot: run.wanted.one_shot && run.job.is_none(),
             ended: slot.end_of(run.generation),

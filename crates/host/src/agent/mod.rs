@@ -16,6 +16,7 @@ mod door;
 mod ending;
 mod guest;
 pub mod hands;
+mod keys;
 mod leases;
 mod run;
 mod shared;
@@ -31,6 +32,7 @@ pub use shared::{Config, Linked, Shared, Slot};
 
 use crate::images::Cache;
 use crate::jobs::Jobs;
+use crate::market_keys::MarketKeys;
 use crate::path::Entrances;
 use crate::ssh::SshServer;
 use crate::store::{AgentLock, Identity, Stage, Store};
@@ -76,7 +78,11 @@ impl<V: Vmm> Agent<V> {
         let jobs = Arc::new(Jobs::new(store.state().join("jobs")));
         let shared = Arc::new(Shared {
             keys: store.keys()?,
-            ssh_ca: watch::Sender::new(identity.ssh_ca.clone()),
+            market_keys: watch::Sender::new(MarketKeys {
+                chain: store.market_keys(identity.market_key)?,
+                joined_with: identity.ssh_ca.clone(),
+            }),
+            not_followed: Mutex::default(),
             templates: Templates::open(store.state(), config.template_limit_bytes)?,
             store,
             identity,

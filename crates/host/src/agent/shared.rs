@@ -5,6 +5,7 @@ use super::templates::Templates;
 use crate::guest_link::GuestLink;
 use crate::images::Cache;
 use crate::jobs::Jobs;
+use crate::market_keys::MarketKeys;
 use crate::meter::{self, Now};
 use crate::reconcile::{Life, Policy, Seen};
 use crate::ssh::LeaseKey;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use sublet_model::host::Inventory;
 use sublet_model::ids::{LeaseId, PartitionId};
+use sublet_model::market_keys::NotFollowed;
 use sublet_wire::path::{Reach, RelayOffer};
 use sublet_wire::sync::{Division, Wanted};
 use tokio::sync::watch;
@@ -158,8 +160,10 @@ pub struct Shared<V> {
     pub news: watch::Sender<u64>,
     /// When the market last answered.
     pub heard: Mutex<Option<Instant>>,
-    /// The keys that may sign client certificates now.
-    pub ssh_ca: watch::Sender<Vec<String>>,
+    /// Whom this host believes.
+    pub market_keys: watch::Sender<MarketKeys>,
+    /// Why the market was last not followed to other keys.
+    pub(super) not_followed: Mutex<Option<NotFollowed>>,
     /// How clients reach this host.
     pub reach: watch::Sender<Reach>,
     /// The market's relay, if it has one.
@@ -210,7 +214,7 @@ impl<V: Vmm> Shared<V> {
         let inventory = &self.config.inventory;
         Policy {
             host: self.identity.host,
-            market_key: self.identity.market_key,
+            market_keys: self.market_keys.borrow().chain.clone(),
             arch: inventory.arch.clone(),
             threads: inventory.threads,
             lendable: crate::division::lendable(inventory, division.keep),

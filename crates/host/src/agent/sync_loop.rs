@@ -2,6 +2,7 @@
 //! up and made again at once when there is news here.
 
 use super::hands::StepError;
+use super::keys::FollowError;
 use super::shared::Shared;
 use crate::meter::Now;
 use crate::store::StoreError;
@@ -39,6 +40,8 @@ enum RoundError {
     Step(#[from] StepError),
     #[error(transparent)]
     Refused(#[from] sync::Refused),
+    #[error(transparent)]
+    Keys(#[from] FollowError),
 }
 
 impl RoundError {
@@ -57,23 +60,13 @@ struct SyncLoop<V: Vmm> {
     /// Whether all that the market may have forgotten was told in this session.
     caught_up: bool,
     said: BTreeSet<String>,
-    ssh_ca: Vec<String>,
 }
 
 /// Speaks with the market for ever.
 pub async fn run<V: Vmm>(shared: Arc<Shared<V>>, client: Client) {
     let news = shared.news.subscribe();
-    let ssh_ca = shared.ssh_ca.borrow().clone();
-    let mut this = SyncLoop {
-        shared,
-        client,
-        news,
-        session: None,
-        plan_version: 0,
-        caught_up: false,
-        said: BTreeSet::new(),
-        ssh_ca,
-    };
+    let mut this =
+        SyncLoop { shared, client, news, session: None, plan_version: 0, caught_up: false, said: BTreeSet::new() };
     let mut pause = SHORTEST_PAUSE;
     let mut refused_before = false;
     loop {
@@ -192,15 +185,10 @@ impl<V: Vmm> SyncLoop<V> {
 
     async fn take(&mut self, request: &SyncRequest, mut answer: SyncAnswer) -> Result<(), RoundError> {
         sync::check(&mut answer)?;
+        self.shared.follow_keys(answer.keys.as_deref()).await?;
         self.say(&answer);
         let (acknowledged, told) = (std::mem::take(&mut answer.acknowledged), std::mem::take(&mut answer.told));
         let news = self.shared.db(move |store| sync::keep(store, &acknowledged, &told)).await?;
-        if answer.ssh_ca != self.ssh_ca {
-            let keys = answer.ssh_ca.clone();
-            self.shared.db(move |store| store.set_ssh_ca(&keys)).await?;
-            self.ssh_ca.clone_from(&answer.ssh_ca);
-            self.shared.ssh_ca.send_replace(answer.ssh_ca);
-        }
         let relay = answer.relay.take();
         self.shared.relay.send_if_modified(|known| std::mem::replace(known, relay.clone()) != relay);
         if request.catching_up {

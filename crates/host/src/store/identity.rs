@@ -3,6 +3,8 @@
 use super::{Result, Store, StoreError, change, from_json, one, parse, to_json};
 use sublet_model::identity::{PublicKey, Sha256Digest};
 use sublet_model::ids::{AccountId, HostId};
+use sublet_model::market_keys::KeyChain;
+use sublet_model::units::Timestamp;
 
 /// Who this host is, and to which market it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,9 +19,9 @@ pub struct Identity {
     pub market: String,
     /// SHA-256 of the market's certificate; none on loopback.
     pub fingerprint: Option<Sha256Digest>,
-    /// The key with which the market signs terms: pinned.
+    /// The first key with which the market signed terms: pinned; its changes are followed from there.
     pub market_key: PublicKey,
-    /// The keys that may sign client certificates now, in OpenSSH's form.
+    /// The keys that might sign client certificates when it joined, in OpenSSH's form.
     pub ssh_ca: Vec<String>,
     /// The newest session that this host had; 0 for none.
     pub session: u64,
@@ -55,6 +57,11 @@ impl Store {
 
     /// Keeps who this host is. Once.
     pub fn enrol(&self, identity: &Identity) -> Result<()> {
+        self.enrol_with(identity, &KeyChain::new(identity.market_key), Timestamp(0))
+    }
+
+    /// As [`Self::enrol`], in a market that took other keys before.
+    pub fn enrol_with(&self, identity: &Identity, keys: &KeyChain, now: Timestamp) -> Result<()> {
         const ATTEMPT: &str = "keep who this host is";
         let ssh_ca = to_json(ATTEMPT, &identity.ssh_ca)?;
         self.write(ATTEMPT, |t| {
@@ -73,8 +80,8 @@ impl Store {
                     identity.session as i64,
                 ],
             )
-            .map(drop)
-            .map_err(StoreError::of(ATTEMPT))
+            .map_err(StoreError::of(ATTEMPT))?;
+            super::market_keys::keep(t, keys, now)
         })
     }
 
@@ -84,15 +91,6 @@ impl Store {
         self.write(ATTEMPT, |t| {
             let number = i64::try_from(session).unwrap_or(i64::MAX);
             change(t, "update identity set session = ?1", [number]).map(drop).map_err(StoreError::of(ATTEMPT))
-        })
-    }
-
-    /// Keeps the keys that may sign client certificates.
-    pub fn set_ssh_ca(&self, keys: &[String]) -> Result<()> {
-        const ATTEMPT: &str = "keep the market's SSH keys";
-        let keys = to_json(ATTEMPT, &keys)?;
-        self.write(ATTEMPT, |t| {
-            change(t, "update identity set ssh_ca = ?1", [keys]).map(drop).map_err(StoreError::of(ATTEMPT))
         })
     }
 }

@@ -2,8 +2,9 @@ use super::*;
 use crate::fixtures::*;
 use sublet_model::identity::{SecretKey, Sha256Digest};
 use sublet_model::lease::EndReason;
+use sublet_model::market_keys::{KeyChain, Turn};
 use sublet_model::metering::{ChainEnd, Intake, judge};
-use sublet_model::units::Seconds;
+use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::sync::{Acknowledged, Division};
 use uuid::Uuid;
 
@@ -89,9 +90,7 @@ fn a_host_joins_once_and_its_sessions_rise() {
     assert!(store.enrol(&identity).unwrap_err().is_refusal());
     store.opened_session(5).unwrap();
     assert!(rule(store.opened_session(4)).contains("only rises"));
-    store.set_ssh_ca(&["ssh-ed25519 A".into()]).unwrap();
-    let now = again(&store).identity().unwrap().unwrap();
-    assert_eq!((now.session, now.ssh_ca), (5, vec!["ssh-ed25519 A".to_string()]));
+    assert_eq!(again(&store).identity().unwrap().unwrap().session, 5);
 }
 
 #[test]
@@ -312,12 +311,64 @@ fn a_market_of_a_new_epoch_is_told_all_that_is_kept() {
     assert!(store.entered_epoch(2).unwrap_err().is_refusal(), "an older copy of the market");
 }
 
-/// A store of the version before, with a life and a receipt in it.
+const BACK_TO_2: &str = "drop table market_keys; pragma user_version = 2";
+
+#[test]
+fn the_markets_keys_are_kept_in_their_order_for_ever() {
+    let (_dir, store) = store();
+    let (first, mut chain) = (SecretKey::from_seed(&[60; 32]), KeyChain::new(SecretKey::from_seed(&[60; 32]).public()));
+    let identity = Identity { market_key: first.public(), ..crate::fixtures::identity("https://m") };
+    let turned = |chain: KeyChain, n: u8| {
+        let (old, new) = (SecretKey::from_seed(&[59 + n; 32]), SecretKey::from_seed(&[60 + n; 32]));
+        let ssh = |n: u8| format!("ssh-ed25519 AAAA{n:064}");
+        let (old_ssh_ca, new_ssh_ca) = (ssh(n), ssh(n + 1));
+        let (at, ssh_until) = (Timestamp(i64::from(n)), Timestamp(i64::from(n) + 9));
+        chain.turned(Turn { old: &old, new: &new, old_ssh_ca, new_ssh_ca, at, ssh_until }).unwrap()
+    };
+    chain = turned(chain, 1);
+    store.enrol_with(&identity, &chain, Timestamp(7)).unwrap();
+    assert_eq!(store.market_keys(first.public()).unwrap(), chain);
+    let longer = turned(turned(chain, 2), 3);
+    store.follow_market_keys(&longer, Timestamp(8)).unwrap();
+    store.follow_market_keys(&longer, Timestamp(9)).unwrap();
+    assert_eq!(again(&store).market_keys(first.public()).unwrap(), longer);
+    assert_eq!(store.newest_market_key().unwrap().map(|r| r.digest()), longer.head());
+    let refused = |sql: &str| store.lock().execute(sql, []).unwrap_err().to_string();
+    assert!(refused("delete from market_keys where number = 3").contains("never forgotten"));
+    assert!(refused("update market_keys set followed_at = 0").contains("never changes"));
+    assert!(refused("insert into market_keys values (5, '{}', 0)").contains("follows the one before"));
+    // Edited by hand with more force than that, it is not believed.
+    store
+        .lock()
+        .execute_batch(
+            "drop trigger a_key_that_was_followed_is_never_forgotten; delete from market_keys where number = 2",
+        )
+        .unwrap();
+    assert!(store.market_keys(first.public()).unwrap_err().to_string().contains("change 2"));
+}
+
+#[test]
+fn a_store_that_knew_no_changes_of_keys_follows_them_from_now_on() {
+    let (dir, store) = store();
+    store.enrol(&crate::fixtures::identity("http://127.0.0.1:7400")).unwrap();
+    let run = begun(&store);
+    store.lock().execute_batch(BACK_TO_2).unwrap();
+    drop(store);
+    let store = Store::open(&dir.path().join("state")).unwrap();
+    let first = store.identity().unwrap().unwrap().market_key;
+    assert_eq!(store.market_keys(first).unwrap(), KeyChain::new(first));
+    assert_eq!((store.newest_market_key().unwrap(), store.live_runs().unwrap().len()), (None, 1));
+    assert_eq!(store.live_runs().unwrap()[0].lease(), run.lease());
+    assert!(store.lock().query_row("pragma user_version", [], |row| row.get::<_, i64>(0)).unwrap() == SCHEMA);
+}
+
+/// A store of the version before that, with a life and a receipt in it.
 #[test]
 fn a_store_of_the_version_before_is_brought_up_to_date() {
     let (dir, store) = store();
     store.enrol(&crate::fixtures::identity("http://127.0.0.1:7400")).unwrap();
     let run = begun(&store);
+    store.lock().execute_batch(BACK_TO_2).unwrap();
     store
         .lock()
         .execute_batch(

@@ -69,6 +69,7 @@ fn an_answer_beyond_all_bounds_is_refused() {
             division_refused: None,
             warnings: vec!["\x1b[31m".into(); 50],
             ssh_ca: Vec::new(),
+            keys: None,
             relay: None,
             market_time: Timestamp(1),
         };

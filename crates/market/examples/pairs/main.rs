@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     let hosts = seed(Path::new(dir), partitions.parse()?, 64)?;
     let counts = Arc::new(Counts::default());
     let db = Counted { db: Sqlite::open(Path::new(dir))?, counts: Arc::clone(&counts) };
-    let keys = Keys { market: SecretKey::from_seed(&[9; 32]), ssh_ca: vec![SSH_CA.into()] };
+    let keys = Keys::first(SecretKey::from_seed(&[9; 32]), vec![SSH_CA.into()]);
     let began = Instant::now();
     let running = Running::start(db, keys, Arc::new(Still))?;
     println!("loaded in {:.2} s", began.elapsed().as_secs_f64());
@@ -96,6 +96,7 @@ fn sync(host: HostId, observed: Vec<Observed>) -> Command {
         plan_version: 0,
         lives: Vec::new(),
         catching_up: false,
+        keys: None,
     };
     Command::Sync { host, session: 1, request: Box::new(request.into()) }
 }

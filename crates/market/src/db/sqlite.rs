@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use sublet_model::ids::MemberId;
+use sublet_model::market_keys::KeyChain;
 use sublet_model::units::{Seconds, Timestamp};
 
 /// The schema that this program makes and understands.
@@ -104,6 +105,21 @@ impl Sqlite {
         let sql =
             "insert into meta values ('chunk_seconds', ?1) on conflict (name) do update set value = excluded.value";
         self.connection.execute(sql, [chunk.0.to_string()]).map(drop).attempt("keep how far ahead leases are paid")
+    }
+
+    /// Writes the changes of the market's keys into the audit log, each once.
+    pub fn audit_keys(&self, chain: &KeyChain) -> Result<(), DbError> {
+        let sql = "insert into audit (at, actor, action, object, detail) \
+                   select ?1, 'market', 'market.keys.rotate', ?2, ?3 \
+                   where not exists (select 1 from audit where object = ?2 and action = 'market.keys.rotate')";
+        chain.changes().iter().try_for_each(|change| {
+            let said = format!(
+                "change {} of the market's keys: {} follows {}; certificates of the SSH authority before are accepted until {}",
+                change.number, change.new, change.old, change.ssh_until
+            );
+            let row = (change.at.0, change.new.to_string(), said);
+            self.connection.execute(sql, row).map(drop).attempt("write the change of keys into the audit log")
+        })
     }
 
     fn meta(&self, name: &str) -> Result<Option<String>, DbError> {

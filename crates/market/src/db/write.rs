@@ -145,6 +145,7 @@ fn row(db: &Connection, change: &Change) -> Done {
         C::Started { .. }
         | C::Heard { .. }
         | C::CatchingUp { .. }
+        | C::KeysKnown { .. }
         | C::Seen { .. }
         | C::Silenced { .. }
         | C::Flagged { .. } => Ok(()),

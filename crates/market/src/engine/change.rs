@@ -130,6 +130,8 @@ pub enum Change {
     Heard { host: HostId, at: Timestamp, clock_off: Seconds },
     /// Ephemeral: a host began or ended telling what the market has forgotten.
     CatchingUp { host: HostId, catching_up: bool },
+    /// Ephemeral: a host knows the market's keys up to this change.
+    KeysKnown { host: HostId, newest: Option<Sha256Digest> },
     /// Ephemeral: what it saw differs from before.
     Seen { host: HostId, observed: Arc<Vec<Observed>> },
     /// Ephemeral: a host was declared silent.
@@ -146,6 +148,7 @@ impl Change {
             Self::Started { .. }
                 | Self::Heard { .. }
                 | Self::CatchingUp { .. }
+                | Self::KeysKnown { .. }
                 | Self::Seen { .. }
                 | Self::Silenced { .. }
                 | Self::Flagged { .. }

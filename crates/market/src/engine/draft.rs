@@ -8,6 +8,7 @@ use std::ops::Deref;
 use sublet_model::identity::SecretKey;
 use sublet_model::ids::{HostId, LeaseId};
 use sublet_model::lease::{EndReason, LeaseEvent, LeaseState, Step};
+use sublet_model::market_keys::KeyChain;
 use sublet_model::units::Timestamp;
 use sublet_wire::problem::Kind;
 
@@ -16,8 +17,25 @@ use sublet_wire::problem::Kind;
 pub struct Keys {
     /// Signs terms.
     pub market: SecretKey,
-    /// The public keys that may sign client certificates now, in OpenSSH's form; the newest first.
+    /// The first public keys that might sign client certificates, in OpenSSH's form.
     pub ssh_ca: Vec<String>,
+    /// How the market came to its keys, from its first ones on.
+    pub chain: KeyChain,
+}
+
+impl Keys {
+    /// Those of a market that has its first keys still.
+    pub fn first(market: SecretKey, ssh_ca: Vec<String>) -> Self {
+        Self { chain: KeyChain::new(market.public()), market, ssh_ca }
+    }
+
+    /// The public keys that may sign client certificates then; the newest first.
+    pub fn ssh_authorities(&self, now: Timestamp) -> Vec<String> {
+        if self.chain.changes().is_empty() {
+            return self.ssh_ca.clone();
+        }
+        self.chain.ssh_authorities(now).into_iter().map(String::from).collect()
+    }
 }
 
 /// A command in the making. Reads like the state as it will be.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::PartitionId;
 use sublet_model::partition::Phase;
 use sublet_model::units::{Seconds, Timestamp};
@@ -27,6 +28,8 @@ pub struct HostLive {
     pub catching_up: bool,
     /// Every partition, as it saw them.
     pub observed: Arc<BTreeMap<PartitionId, Observed>>,
+    /// The newest change of the market's keys that it knows.
+    pub keys: Option<Sha256Digest>,
     /// What was already written into the audit log about it, so that it is written once.
     pub flagged: Arc<BTreeSet<String>>,
 }

@@ -10,6 +10,7 @@ use super::plan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sublet_model::host::Inventory;
+use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::{HostId, LeaseId, PartitionId};
 use sublet_model::lease::LeaseEvent;
 use sublet_model::partition::Phase;
@@ -55,14 +56,15 @@ pub(super) fn decide(
         return Err(Refusal::new(Kind::SessionRefused, detail).advise("open a new session"));
     }
     check(message)?;
-    let SyncMessage { wall_clock, inventory, dial, division, observed, receipts, plan_version, lives, catching_up } =
-        message;
+    let SyncMessage { wall_clock, inventory, dial, division, observed, receipts, .. } = message;
+    let SyncMessage { plan_version, lives, catching_up, keys, .. } = message;
     if draft.live(host).is_none() && (inventory.is_none() || division.is_none() || observed.is_none()) {
         let detail = "this market has not heard the host yet, and something was left out";
         return Err(Refusal::new(Kind::SessionRefused, detail).advise("open a new session and say everything"));
     }
     let mut intake = Intake { draft, host, warnings: Vec::new(), ended: Vec::new() };
     intake.heard(session, *wall_clock, *catching_up);
+    intake.knows_keys(*keys);
     inventory.iter().for_each(|inventory| intake.measured(inventory));
     // A partition that was given up is still there for the lives that it had.
     let told = intake.lives(lives);
@@ -83,7 +85,8 @@ pub(super) fn decide(
     }
     intake.settle(&acknowledged);
     let answer = intake.answer(acknowledged, division_refused, *plan_version);
-    Ok(Reply::Sync(Box::new(SyncAnswer { told, ..answer })))
+    let keys = (*keys != draft.keys.chain.head()).then(|| draft.keys.chain.records().to_vec());
+    Ok(Reply::Sync(Box::new(SyncAnswer { told, keys, ..answer })))
 }
 
 /// What no agent of ours says.
@@ -147,6 +150,23 @@ impl Intake<'_, '_> {
         }
     }
 
+    /// How far it followed the market's keys. Where it knows more of them than the market, the market was
+    /// started with keys that it gave up: no host follows it there.
+    fn knows_keys(&mut self, newest: Option<Sha256Digest>) {
+        let host = self.host;
+        if self.draft.live(host).is_some_and(|live| live.keys != newest) {
+            self.draft.put(Change::KeysKnown { host, newest });
+        }
+        let ours = |digest: Sha256Digest| self.draft.keys.chain.records().iter().any(|r| r.digest() == digest);
+        if let Some(strange) = newest.filter(|digest| !ours(*digest)) {
+            let warning = format!(
+                "this host follows a change of the market's keys ({strange}) that the market does not know: it runs on keys \
+                 that it gave up, and nothing new is lent here until its operator puts the newest back"
+            );
+            self.flag("market.keys.unknown", strange, warning);
+        }
+    }
+
     /// Lets something happen to a lease; what makes no sense is a warning.
     fn event(&mut self, lease: LeaseId, event: LeaseEvent) {
         if let Err(refusal) = self.draft.happen(lease, event) {
@@ -185,7 +205,8 @@ impl Intake<'_, '_> {
     fn reached(&mut self, dial: &str) {
         let host = self.host;
         let Some(row) = self.draft.host(host) else { return };
-        let newest_ca = self.draft.keys.ssh_ca.first().map_or("", String::as_str);
+        let authorities = self.draft.keys.ssh_authorities(self.draft.now);
+        let newest_ca = authorities.first().map_or("", String::as_str);
         let access = certification(newest_ca, &row.ssh_host_key, dial);
         if row.dial != dial {
             self.draft.put(Change::HostDialed { host, dial: dial.into() });
@@ -234,7 +255,8 @@ impl Intake<'_, '_> {
             division_revision: revision,
             division_refused,
             warnings: self.warnings,
-            ssh_ca: self.draft.keys.ssh_ca.clone(),
+            ssh_ca: self.draft.keys.ssh_authorities(self.draft.now),
+            keys: None,
             // Said by whoever answers over HTTP: the engine does not know of it.
             relay: None,
             market_time: self.draft.now,

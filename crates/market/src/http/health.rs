@@ -48,6 +48,7 @@ async fn whoami(Shared(app): Shared<Arc<App>>, caller: Caller) -> Result<Json<Wh
             roles: actor.roles.clone(),
             currency: app.currency.clone(),
             market_key: app.keys.signing.public(),
+            keys: app.keys.chain.records().to_vec(),
             version: VERSION.into(),
         }))
     })

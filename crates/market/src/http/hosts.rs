@@ -52,8 +52,9 @@ async fn join(
     check_host_key(&ssh_host_key)?;
     let command = Command::JoinHost { token, id: sublet_wire::new_id(), name, key, ssh_host_key, inventory };
     let Outcome::Joined { host, account } = app.ask(command, None).await? else { return Err(surprise()) };
-    let market_key = app.keys.signing.public();
-    Ok((StatusCode::CREATED, Json(JoinAnswer { host, account, market_key, ssh_ca: app.keys.ssh_ca_public() })))
+    let (market_key, ssh_ca) = (app.keys.signing.public(), app.keys.ssh_ca_public());
+    let keys = app.keys.chain.records().to_vec();
+    Ok((StatusCode::CREATED, Json(JoinAnswer { host, account, market_key, ssh_ca, keys })))
 }
 
 fn unknown_join_token() -> Fault {

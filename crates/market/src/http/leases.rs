@@ -44,7 +44,7 @@ pub(super) fn view(app: &App, id: LeaseId) -> Result<Json<LeaseView>, Fault> {
 /// A certificate for a lease that runs, and where to go with it.
 pub(super) fn certified(app: &App, actor: &Actor, id: LeaseId, key: Option<&str>) -> Result<Access, Fault> {
     let now = app.now();
-    let (right, key, (dial, host_key), identity) = app.read(|state| {
+    let (right, key, (dial, host_key), identity, newest_keys) = app.read(|state| {
         let row = state.lease(id).ok_or_else(surprise)?;
         if !row.state.is_wanted() {
             return Err(over(id, row.state));
@@ -56,9 +56,13 @@ pub(super) fn certified(app: &App, actor: &Actor, id: LeaseId, key: Option<&str>
         // Not ready yet: the term begins later, so the lease ends no earlier than this.
         let ends_at = row.ends_at().unwrap_or(now.after(row.term_seconds));
         let right = Right { lease: id, generation: row.generation, member: actor.member, ends_at };
-        Ok((right, key.unwrap_or(&row.ssh_public_key).to_owned(), reach.ok_or_else(unreachable_host)?, identity))
+        let newest_keys = state.live(row.host).is_some_and(|live| live.keys == app.keys.chain.head());
+        let key = key.unwrap_or(&row.ssh_public_key).to_owned();
+        Ok((right, key, reach.ok_or_else(unreachable_host)?, identity, newest_keys))
     })?;
-    let made = certificate::certify(&app.keys.ssh_ca, &key, right, now)?;
+    let (authority, until) = app.keys.ssh_authority(newest_keys, now);
+    let right = Right { ends_at: until.map_or(right.ends_at, |until| right.ends_at.min(until)), ..right };
+    let made = certificate::certify(authority, &key, right, now)?;
     let (certificate, expires_at) = (made.text, made.expires_at);
     let relay = app.relay_pass(id, expires_at);
     Ok(Access { user: id.to_string(), dial, identity, relay, host_key, certificate, expires_at })

@@ -94,7 +94,7 @@ async fn create_token(
         return Err(Fault::invalid("name: must be 1 to 100 characters without control characters"));
     }
     let expires_at = app.now().after(lifetime(expires_in, USUAL_LIFETIME)?);
-    let secret = secret(&app.keys.signing, PREFIX, &once);
+    let secret = secret(&app.keys.root, PREFIX, &once);
     let hash = Sha256Digest::of(secret.as_bytes());
     let id = sublet_wire::new_id();
     let command = Command::CreateToken { actor: asked.actor.clone(), id, member, name, hash, roles, expires_at };
@@ -176,7 +176,7 @@ async fn create_join_token(
         return Err(Fault::invalid(format!("uses: must be from 1 to {MOST_USES}")));
     }
     let expires_at = app.now().after(lifetime(asked.body.expires_in, USUAL_JOIN_LIFETIME)?);
-    let secret = secret(&app.keys.signing, join::PREFIX, &once);
+    let secret = secret(&app.keys.root, join::PREFIX, &once);
     let hash = Sha256Digest::of(secret.as_bytes());
     let id = sublet_wire::new_id();
     let command = Command::CreateJoinToken { actor: asked.actor.clone(), id, hash, uses, expires_at };

@@ -125,7 +125,7 @@ async fn export(
         return Err(Fault::invalid("from: is before 1970, after until, or in the future"));
     }
     let currency = app.currency.clone();
-    let ask = Ask { account, side, from, until, now, market: app.keys.signing.public(), currency };
+    let ask = Ask { account, side, from, until, now, keys: app.keys.chain.clone(), currency };
     let found = app.read(|state| export::export(state, ask, MOST_LEASES));
     let found = found.ok_or_else(too_many)?;
     let key = app.keys.signing.clone();

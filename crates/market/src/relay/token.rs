@@ -1,11 +1,10 @@
 //! What lets a client use the relay: made with the certificate of a lease, good as long as that.
 //!
-//! `lease.expiry.MAC`, checked without asking anybody: the key is derived from the market's own.
+//! `lease.expiry.MAC`, checked without asking anybody: the key is derived from the market's secrets.
 
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use sublet_model::identity::SecretKey;
 use sublet_model::ids::LeaseId;
 use sublet_model::units::Timestamp;
 
@@ -31,9 +30,9 @@ fn mac(key: &[u8], words: &str) -> Hmac<Sha256> {
 }
 
 impl Tokens {
-    /// Those of the market with this key.
-    pub fn of(market: &SecretKey) -> Self {
-        Self { key: mac(&market.seed(), "sublet relay token 1").finalize().into_bytes().into() }
+    /// Those of the market whose secrets are made from this.
+    pub fn of(root: &[u8; 32]) -> Self {
+        Self { key: mac(root, "sublet relay token 1").finalize().into_bytes().into() }
     }
 
     /// A token for a lease's client.
@@ -64,11 +63,11 @@ mod tests {
     fn a_token_is_good_for_its_market_and_time_only() {
         let lease: LeaseId = uuid::Uuid::from_u128(7).into();
         let other: LeaseId = uuid::Uuid::from_u128(8).into();
-        let tokens = Tokens::of(&SecretKey::from_seed(&[1; 32]));
+        let tokens = Tokens::of(&[1; 32]);
         let token = tokens.make(lease, Timestamp(1000));
         assert_eq!(tokens.check(&token, Timestamp(999)), Some(lease));
         assert_eq!(tokens.check(&token, Timestamp(1000)), None, "it has expired");
-        assert_eq!(Tokens::of(&SecretKey::from_seed(&[2; 32])).check(&token, Timestamp(0)), None);
+        assert_eq!(Tokens::of(&[2; 32]).check(&token, Timestamp(0)), None);
         let forged = [
             token.replace(&lease.to_string(), &other.to_string()),
             token.replace(".1000.", ".9000."),

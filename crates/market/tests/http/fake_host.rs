@@ -32,6 +32,8 @@ pub struct FakeHost {
     chains: BTreeMap<LeaseId, (u64, Sha256Digest)>,
     pub plan_version: u64,
     pub plan: Vec<Wanted>,
+    /// The newest change of the market's keys that it says it knows.
+    pub market_keys: Option<Sha256Digest>,
 }
 
 pub fn inventory() -> Inventory {
@@ -152,6 +154,7 @@ impl FakeHost {
             chains: BTreeMap::new(),
             plan_version: 0,
             plan: Vec::new(),
+            market_keys: None,
         };
         host.open().await?;
         Ok(host)
@@ -181,6 +184,7 @@ impl FakeHost {
             plan_version: self.plan_version,
             lives: self.memory.lives(),
             catching_up: self.memory.catching_up,
+            keys: self.market_keys,
         }
     }
 

@@ -13,6 +13,7 @@ mod leasing;
 mod manifest;
 mod money;
 mod repeated;
+mod rotation;
 mod secrets;
 mod serving;
 mod table;

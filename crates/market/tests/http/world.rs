@@ -113,13 +113,20 @@ impl World {
 
     /// Stops it and starts it again over the same database, on the same address.
     pub async fn restart(&mut self) {
+        self.restart_after(|_| ()).await;
+    }
+
+    /// As [`Self::restart`], and in between something is done with its folder.
+    pub async fn restart_after<T>(&mut self, act: impl FnOnce(&Path) -> T) -> T {
         let server = self.server.take().unwrap();
         let listen = Some(server.address);
         self.stop.cancel();
         server.ended().await.unwrap();
+        let done = act(&self.dir());
         self.stop = CancellationToken::new();
         let options = ServeOptions { listen, tls: None, relay: None };
         self.server = Some(serve(&self.dir(), options, self.stop.clone()).await.unwrap());
+        done
     }
 
     /// An account with one member of these roles.

@@ -25,6 +25,7 @@ use sublet_model::host::Inventory;
 use sublet_model::identity::SecretKey;
 use sublet_model::ids::{HostId, PartitionId};
 use sublet_model::lease::EndReason;
+use sublet_model::market_keys::KeyChain;
 use sublet_wire::sync::Wanted;
 
 /// Pause after a step that failed.
@@ -430,7 +431,7 @@ impl Computer {
         };
         let policy = Policy {
             host: self.host,
-            market_key: self.identity.market_key,
+            market_keys: KeyChain::new(self.identity.market_key),
             arch: self.inventory.arch.clone(),
             threads: self.inventory.threads,
             lendable: lendable(&self.inventory, division.keep),

@@ -34,6 +34,7 @@ impl Told {
             plan_version: whole.plan_version,
             lives: whole.lives.clone(),
             catching_up: whole.catching_up,
+            keys: whole.keys,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The whole agent against a market that speaks the real protocol, with simulated machines in
 //! which the real guest program answers.
 
+mod keys;
 #[path = "../../../tests/rehearsal/mod.rs"]
 mod rehearsal;
 mod templates;

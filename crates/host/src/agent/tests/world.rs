@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::{LeaseId, PartitionId};
+use sublet_model::market_keys::KeyRecord;
 use sublet_model::metering::{ChainEnd, Receipt, judge};
 use sublet_model::partition::{Allocation, Phase};
 use sublet_model::units::{Millicores, Seconds, Timestamp};
@@ -52,6 +53,8 @@ pub struct Book {
     chains: BTreeMap<LeaseId, ChainEnd>,
     /// Every receipt taken in.
     pub receipts: Vec<Receipt>,
+    /// The changes of its keys.
+    pub keys: Vec<KeyRecord>,
 }
 
 #[derive(Clone)]
@@ -99,6 +102,12 @@ impl Market {
         let lease = run.lease;
         self.want(Wanted { partition: fixtures::partition(n), allocation: has, run: Some(run), gone: None });
         lease
+    }
+
+    /// It has these keys now.
+    pub fn take_keys(&self, keys: &[KeyRecord]) {
+        self.book().keys = keys.to_vec();
+        self.news.notify_waiters();
     }
 
     /// The lease of partition `n` has ended.
@@ -256,6 +265,7 @@ impl Book {
             plan_version: message.plan_version,
             lives: message.lives,
             catching_up: message.catching_up,
+            keys: message.keys,
         }
     }
 
@@ -289,6 +299,12 @@ impl Book {
         known
     }
 
+    /// Every change of keys, unless the host knows the newest.
+    fn keys_for_host(&self) -> Option<Vec<KeyRecord>> {
+        let known = self.last.as_ref().and_then(|last| last.keys);
+        (known != self.keys.last().map(KeyRecord::digest)).then(|| self.keys.clone())
+    }
+
     fn answer(&self) -> SyncAnswer {
         SyncAnswer {
             told: Vec::new(),
@@ -299,6 +315,7 @@ impl Book {
             division_refused: None,
             warnings: Vec::new(),
             ssh_ca: Vec::new(),
+            keys: self.keys_for_host(),
             relay: None,
             market_time: Timestamp(1),
         }

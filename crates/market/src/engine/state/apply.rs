@@ -105,9 +105,12 @@ impl State {
             C::Lease(..) | C::LeaseMoved { .. } | C::LeaseExtended { .. } | C::Receipt { .. } => {
                 self.apply_to_lease(change)
             }
-            C::Heard { .. } | C::CatchingUp { .. } | C::Seen { .. } | C::Silenced { .. } | C::Flagged { .. } => {
-                self.apply_to_live(change)
-            }
+            C::Heard { .. }
+            | C::CatchingUp { .. }
+            | C::KeysKnown { .. }
+            | C::Seen { .. }
+            | C::Silenced { .. }
+            | C::Flagged { .. } => self.apply_to_live(change),
         }
     }
 
@@ -230,6 +233,7 @@ impl State {
                 (live.heard_at, live.clock_off, live.silent) = (*at, *clock_off, false);
             }),
             C::CatchingUp { host, catching_up } => self.edit_live(*host, |live| live.catching_up = *catching_up),
+            C::KeysKnown { host, newest } => self.edit_live(*host, |live| live.keys = *newest),
             C::Seen { host, observed } => {
                 let before = self.edit_live(*host, |live| {
                     live.observed = Arc::new(observed.iter().map(|o| (o.partition, o.clone())).collect());

@@ -12,6 +12,7 @@ use crate::engine::rows::{Account, Agreed, Image, Lease, Member, PartitionRow};
 use std::sync::Arc;
 use sublet_model::account::Role;
 use sublet_model::billing::Terms;
+use sublet_model::identity::IdentityError;
 use sublet_model::ids::{AccountId, LeaseId, MemberId};
 use sublet_model::lease::{EndReason, LeaseEvent, LeaseState};
 use sublet_model::partition::{Allocation, Partition, Profile};
@@ -34,8 +35,11 @@ impl Intake<'_, '_> {
     }
 
     fn life(&mut self, life: &KeptLife) -> Result<(), String> {
-        let key = self.draft.keys.market.public();
-        let terms = life.run.terms.verify_plain(&key).map_err(|e| format!("its terms are not ours: {e}"))?;
+        let not_ours = |e: IdentityError| format!("its terms are not ours: {e}");
+        // Whichever key the market had then.
+        let granted_at = life.run.terms.read().map_err(not_ours)?.granted_at;
+        let key = self.draft.keys.chain.signer_at(granted_at);
+        let terms = life.run.terms.verify_plain(&key).map_err(not_ours)?;
         if terms.host != self.host || terms.lease != life.run.lease {
             return Err("its terms are for another lease or host".into());
         }

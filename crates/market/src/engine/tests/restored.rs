@@ -15,6 +15,7 @@ use sublet_model::units::{Micros, Seconds};
 use sublet_wire::problem::Kind;
 use sublet_wire::sync::{KeptLife, Run};
 
+mod keys;
 mod paid;
 
 /// What a host keeps of a lease.

@@ -125,6 +125,7 @@ impl Agent {
                 plan_version: 0,
                 lives: Vec::new(),
                 catching_up: false,
+                keys: None,
             },
             chains: BTreeMap::new(),
         }
@@ -202,7 +203,7 @@ pub struct World<D = Sqlite> {
 }
 
 pub fn keys() -> Keys {
-    Keys { market: SecretKey::from_seed(&[9; 32]), ssh_ca: vec!["ssh-ed25519 CA".into()] }
+    Keys::first(SecretKey::from_seed(&[9; 32]), vec!["ssh-ed25519 CA".into()])
 }
 
 /// The rows with which every test begins.
@@ -258,7 +259,12 @@ impl<D: Commit> World<D> {
 
     /// The market starts again: what it only had in memory is forgotten.
     pub fn restart(&mut self) {
-        self.engine = Engine::new(State::new(self.db.load().unwrap()), keys(), self.now);
+        self.restart_with(keys());
+    }
+
+    /// And with these keys.
+    pub fn restart_with(&mut self, keys: Keys) {
+        self.engine = Engine::new(State::new(self.db.load().unwrap()), keys, self.now);
         self.published = self.engine.state().clone();
     }
 

@@ -5,9 +5,10 @@ use crate::engine::rows::{ChargeRow, CreditRow, Host, Lease};
 use crate::engine::state::State;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use sublet_model::identity::{PublicKey, Signed};
+use sublet_model::identity::Signed;
 use sublet_model::ids::{AccountId, HostId, LeaseId};
 use sublet_model::lease::EndReason;
+use sublet_model::market_keys::KeyChain;
 use sublet_model::metering::Receipt;
 use sublet_model::statement::{Credit, Head, HostKey, Life, Seen, Side};
 use sublet_model::units::{Micros, Timestamp};
@@ -25,8 +26,8 @@ pub struct Ask {
     pub until: Timestamp,
     /// When it is written.
     pub now: Timestamp,
-    /// The market's own key.
-    pub market: PublicKey,
+    /// The market's own keys.
+    pub keys: KeyChain,
     /// Name of the currency.
     pub currency: String,
 }
@@ -86,9 +87,9 @@ pub fn export(state: &State, ask: Ask, most: usize) -> Option<Export> {
     let hosts: BTreeMap<HostId, &Host> =
         leases.values().filter_map(|(lease, _)| state.host(lease.host)).map(|host| (host.id, host)).collect();
     let hosts = hosts.into_values().map(|h| HostKey { host: h.id, name: h.name.clone(), key: h.key }).collect();
-    let Ask { account, side, from, until, now, market, currency } = ask;
+    let Ask { account, side, from, until, now, keys, currency } = ask;
     let name = state.account(account).map(|a| a.name.clone()).unwrap_or_default();
-    let keys = Vec::new();
+    let (market, keys) = (keys.newest(), keys.records().to_vec());
     let head = Head { account, name, side, currency, from, until, made_at: now, market, keys, hosts };
     let leases = leases.into_values().map(|(lease, charge)| told(state, lease, charge)).collect();
     Some(Export { head, leases })

@@ -42,6 +42,7 @@ fn whole([threads, revision, generation]: [u8; 3]) -> SyncRequest {
         plan_version: 1,
         lives: Vec::new(),
         catching_up: false,
+        keys: None,
     }
 }
 
@@ -69,6 +70,7 @@ impl Market {
             division_refused: refused.then(|| "no".into()),
             warnings: Vec::new(),
             ssh_ca: Vec::new(),
+            keys: None,
             relay: None,
             market_time: Timestamp(1),
             told: Vec::new(),
