@@ -17,6 +17,7 @@ pub mod job;
 pub mod lease;
 mod leasing;
 pub mod market;
+mod market_keys;
 pub mod money;
 mod nearest;
 mod needs;

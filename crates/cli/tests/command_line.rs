@@ -88,6 +88,8 @@ fn every_command_explains_itself() {
         "lease explain",
         "host earnings",
         "market audit",
+        "market keys",
+        "market rotate-keys",
         "admin ledger",
         "admin fee",
         "admin dispute list",

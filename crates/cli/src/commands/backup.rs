@@ -12,7 +12,8 @@ use sublet_market::backup::{back_up, restore};
 ///
 /// The copy is of one moment and is checked before it has its name. The market's keys and certificate
 /// are not in it, unless asked for: they never change by themselves, so copy `keys`, `tls` and
-/// `market.toml` once to another place. Without them no host and no client knows the market again.
+/// `market.toml` to another place, once and after each `rotate-keys`. Without them no host and no client
+/// knows the market again.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sublet market backup /backups/market-$(date +%F).db ./market")]
 pub struct Backup {

@@ -1,6 +1,7 @@
 //! `sublet market …`
 
 use super::backup::{Backup, Restore};
+use super::market_keys::{ListKeys, RotateKeys};
 use super::stop;
 use crate::output::{self, Format};
 use anyhow::Context;
@@ -19,6 +20,8 @@ pub enum Market {
     Backup(Backup),
     Restore(Restore),
     Audit(super::money::Audit),
+    Keys(ListKeys),
+    RotateKeys(RotateKeys),
 }
 
 /// Make a market in a new folder: keys, certificate, database
@@ -85,6 +88,8 @@ impl Market {
             Self::Backup(backup) => backup.run(format),
             Self::Restore(restore) => restore.run(format),
             Self::Audit(audit) => audit.run(format),
+            Self::Keys(list) => list.run(format),
+            Self::RotateKeys(rotate) => rotate.run(format),
         }
     }
 }

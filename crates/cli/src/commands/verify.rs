@@ -23,7 +23,7 @@ const MOST_BYTES: u64 = 256 << 20;
 pub struct Verify {
     /// The exported statement, - for stdin
     file: PathBuf,
-    /// The key that the market is known by, as `sublet whoami` or its operator tells it
+    /// A key that the market has or had, as `sublet whoami` or its operator tells it
     #[arg(long, value_name = "KEY")]
     market_key: Option<PublicKey>,
     /// If it holds, print it for a spreadsheet or for a printer

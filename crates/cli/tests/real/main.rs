@@ -21,6 +21,7 @@ mod outage;
 mod path;
 mod path_nat;
 mod restored;
+mod rotated;
 mod scratch;
 mod silence;
 mod tools;
