@@ -122,6 +122,16 @@ impl Sqlite {
         })
     }
 
+    /// Whether the audit log has a change of keys that this chain has not.
+    pub fn knows_more_keys(&self, chain: &KeyChain) -> Result<bool, DbError> {
+        let attempt = "look for changes of keys in the audit log";
+        let sql = "select object from audit where action = 'market.keys.rotate'";
+        let mut query = self.connection.prepare(sql).attempt(attempt)?;
+        let rows = query.query_map([], |row| row.get::<_, String>(0)).attempt(attempt)?;
+        let known: Vec<String> = rows.collect::<Result<_, _>>().attempt(attempt)?;
+        Ok(known.iter().any(|key| chain.keys().all(|own| own.to_string() != *key)))
+    }
+
     fn meta(&self, name: &str) -> Result<Option<String>, DbError> {
         let sql = "select value from meta where name = ?1";
         self.connection.query_row(sql, [name], |row| row.get(0)).optional().attempt(format!("read meta.{name}"))

@@ -5,7 +5,8 @@
 //!          killed up to here: the old keys, whole                   │ killed from here on: the new keys, whole
 //! ```
 //!
-//! What a step that was killed left behind, the next start or the next change takes away.
+//! What a step that was killed left behind, the next start or the next change takes away; new keys that
+//! were not put in place, the next change.
 
 use super::{
     CHANGES, FOLDER, Keys, KeysError, ROOT, failed, market_key, private_file, seed_text, ssh_ca_file, ssh_line,
@@ -15,7 +16,7 @@ use crate::certificate::LONGEST;
 use crate::db::{DbError, Sqlite};
 use crate::engine::clock::{Clock, MarketClock};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use sublet_model::market_keys::{BadLink, KeyChain, KeyChange, Turn};
 use sublet_model::units::{Seconds, Timestamp};
 
@@ -34,6 +35,12 @@ pub enum RotateError {
     /// The keys can't be read or written.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The folder is of before a change that was made.
+    #[error(
+        "{0} is older than the market: its audit log knows a change of keys that is not there; put the newest folder back, \
+         no host follows the market with an older one"
+    )]
+    Older(PathBuf),
     /// There were too many changes.
     #[error("failed to change the keys")]
     Change(#[from] BadLink),
@@ -63,11 +70,17 @@ enum Step {
 pub fn rotate(dir: &Path) -> Result<Rotated, RotateError> {
     let database = Sqlite::open(dir)?;
     let keys = Keys::load(dir)?;
+    if database.knows_more_keys(&keys.chain)? {
+        return Err(RotateError::Older(dir.join(FOLDER)));
+    }
     let before = database.market_time()?;
     let last = keys.chain.changes().last().map_or(before, |last| last.at.max(before));
     // Later than anything that was signed: so the old key signed all of that, and the new one nothing of it.
     let now = MarketClock::new(Timestamp(last.0 + 1)).now();
     tidy(dir, &keys.chain, now)?;
+    let number = keys.chain.changes().len() + 1;
+    let left = [DRAFT.into(), market_key(number), ssh_ca_file(number)];
+    left.into_iter().try_for_each(|name| take(&dir.join(FOLDER), &Step::Remove(name)))?;
     let (chain, steps) = plan(&keys, Keys::generate(), now)?;
     let folder = dir.join(FOLDER);
     steps.iter().try_for_each(|step| take(&folder, step))?;
@@ -125,11 +138,11 @@ fn take(folder: &Path, step: &Step) -> Result<(), KeysError> {
     }
 }
 
-/// Takes away keys that were given up, and what a change of keys that was killed left behind.
+/// Takes away keys that were given up. Newer ones stay: they may be of a change that an older copy of
+/// `changes.json` does not have.
 pub fn tidy(dir: &Path, chain: &KeyChain, now: Timestamp) -> Result<(), KeysError> {
     let (folder, number) = (dir.join(FOLDER), chain.changes().len());
-    let mut gone = vec![DRAFT.into(), market_key(number + 1), ssh_ca_file(number + 1)];
-    gone.extend((0..number).map(market_key));
+    let mut gone: Vec<String> = (0..number).map(market_key).collect();
     let accepted = chain.changes().last().is_some_and(|last| now < last.ssh_until);
     gone.extend((0..number.saturating_sub(usize::from(accepted))).map(ssh_ca_file));
     gone.into_iter().try_for_each(|name| take(&folder, &Step::Remove(name)))

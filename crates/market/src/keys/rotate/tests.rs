@@ -116,6 +116,21 @@ fn copied(from: &Path, to: &Path) {
     }
 }
 
+/// An old copy of the folder, laid over the newest: what the change before made is not destroyed.
+#[test]
+fn an_older_folder_takes_no_other_keys() {
+    let (dir, market) = market();
+    let kept = dir.path().join("kept");
+    copied(&market.join(FOLDER), &kept);
+    rotate(&market).unwrap();
+    fs::remove_file(market.join(FOLDER).join(CHANGES)).unwrap();
+    copied(&kept, &market.join(FOLDER));
+    let keys = Keys::load(&market).unwrap();
+    assert!(matches!(rotate(&market), Err(RotateError::Older(_))));
+    tidy(&market, &keys.chain, Timestamp(i64::MAX)).unwrap();
+    assert!(names(&market).contains(&"market-1.key".to_string()), "{:?}", names(&market));
+}
+
 #[test]
 fn keys_that_do_not_belong_together_are_refused() {
     let (_dir, market) = market();
