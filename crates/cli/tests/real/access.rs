@@ -2,24 +2,55 @@
 
 use crate::fixture::{SMALL, world};
 use anyhow::{Context, Result, ensure};
+use data_encoding::BASE64;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use sublet_testing::process::Process;
+use sublet_testing::table;
 use sublet_testing::world::{PATIENCE, eventually};
 
-/// Makes a key and has `ca` certify it, as an attacker or a careless operator would.
-fn certified(dir: &Path, name: &str, ca: &Path, principal: &str, validity: &str) -> Result<PathBuf> {
+/// As a person would.
+fn keygen(command: &mut Command) -> Result<()> {
+    let out = command.output()?;
+    ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Ok(())
+}
+
+/// A key without a certificate.
+fn plain(dir: &Path, name: &str) -> Result<PathBuf> {
     let key = dir.join(name);
-    let made = |command: &mut Command| -> Result<()> {
-        let out = command.output()?;
-        ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        Ok(())
-    };
-    made(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key))?;
-    let sign = ["-q", "-I", name, "-n", principal, "-V", validity];
-    made(Command::new("ssh-keygen").arg("-s").arg(ca).args(sign).arg(key.with_extension("pub")))?;
+    keygen(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key))?;
     Ok(key)
+}
+
+/// Makes a key and has `ca` certify it, as an attacker or a careless operator would.
+fn certified(dir: &Path, name: &str, ca: &Path, how: &[&str]) -> Result<PathBuf> {
+    let key = plain(dir, name)?;
+    let certify = ["-q", "-I", name];
+    keygen(Command::new("ssh-keygen").arg("-s").arg(ca).args(certify).args(how).arg(key.with_extension("pub")))?;
+    Ok(key)
+}
+
+/// Has a certificate say that it is of this generation, which nobody signed.
+fn damage(key: &Path, generation: u64) -> Result<()> {
+    let file = key.with_file_name(format!("{}-cert.pub", key.file_name().context("a name")?.to_string_lossy()));
+    let text = fs::read_to_string(&file)?;
+    let mut words = text.split(' ');
+    let (kind, body) = (words.next().context("a kind")?, words.next().context("a certificate")?);
+    let mut bytes = BASE64.decode(body.trim().as_bytes())?;
+    let older = format!(".g{}", generation - 1);
+    let at = bytes.windows(older.len()).position(|part| part == older.as_bytes()).context("no generation in it")?;
+    bytes[at..at + older.len()].copy_from_slice(format!(".g{generation}").as_bytes());
+    Ok(fs::write(file, format!("{kind} {} damaged\n", BASE64.encode(&bytes)))?)
+}
+
+/// What a line of the log says is the reason.
+fn reason_of(line: &str) -> String {
+    let said = line.split_once("refused: ").map_or(line, |(_, said)| said);
+    said.split(" peer=").next().unwrap_or(said).trim().to_string()
 }
 
 #[test]
@@ -38,33 +69,44 @@ fn wrong_certificates_are_refused_with_a_reason_each() -> Result<()> {
     let dir = world.dir().join("attacks");
     fs::create_dir(&dir)?;
     let ca = world.market_dir().join("keys/ssh_ca");
-    let own_ca = dir.join("own_ca");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&own_ca).status()?;
-    ensure!(made.success());
+    let own_ca = plain(&dir, "own_ca")?;
     let right = format!("{id}.g{generation}");
     let others = format!("{}.g{}", other["id"].as_str().context("id")?, other["generation"]);
+    let older = format!("{id}.g{}", generation - 1);
+    let damaged = certified(&dir, "damaged", &ca, &["-n", &older, "-V", "-1m:+1h"])?;
+    damage(&damaged, generation)?;
+    let by = |name: &str, ca: &Path, how: &[&str]| certified(&dir, name, ca, how);
     let attempts = [
-        ("another-client", certified(&dir, "a", &ca, &others, "-1m:+1h")?, "another lease"),
-        ("expired", certified(&dir, "b", &ca, &right, "-2h:-1h")?, "expired"),
-        ("older-generation", certified(&dir, "c", &ca, &format!("{id}.g{}", generation - 1), "-1m:+1h")?, "generation"),
-        ("own-ca", certified(&dir, "d", &own_ca, &right, "-1m:+1h")?, "authority"),
+        ("a plain key, without a certificate", plain(&dir, "plain")?, "plain keys are not accepted"),
+        ("of another client's lease", by("other", &ca, &["-n", &others, "-V", "-1m:+1h"])?, "another lease"),
+        ("expired", by("late", &ca, &["-n", &right, "-V", "-2h:-1h"])?, "has expired"),
+        ("not valid yet", by("early", &ca, &["-n", &right, "-V", "+1h:+2h"])?, "not valid yet"),
+        ("of an older generation", by("older", &ca, &["-n", &older, "-V", "-1m:+1h"])?, "generation"),
+        ("of an older generation, made newer by hand", damaged, "damaged"),
+        ("for everybody", by("all", &ca, &["-V", "-1m:+1h"])?, "names no lease"),
+        ("with a command of its own", by("forced", &ca, &["-n", &right, "-O", "force-command=id"])?, "demands"),
+        ("signed by the attacker's own CA", by("own", &own_ca, &["-n", &right, "-V", "-1m:+1h"])?, "authority"),
     ];
+    let mut tried = Vec::new();
     let (status, access) = alice.curl("POST", &format!("/v1/leases/{id}/access"), Some("{}"))?;
     ensure!(status < 300, "{status} {access}");
     let access: serde_json::Value = serde_json::from_str(&access)?;
     let dial = access["dial"].as_str().context("dial")?.to_string();
     let (address, port) = dial.rsplit_once(':').context("address and port")?;
     // As any SSH client would, with this key and nothing of ours around it.
-    let enter = |key: &Path, line: &str| {
-        Command::new("ssh")
+    let command = |key: &Path, line: &str| {
+        let mut command = Command::new("ssh");
+        command
             .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"])
             .args(["-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-p", port, "-i"])
             .arg(key)
             .args([&format!("{id}@{address}"), line])
-            .output()
+            .stdin(Stdio::null());
+        command
     };
-    let log_before = world.agent_log(0).len();
+    let enter = |key: &Path, line: &str| command(key, line).output();
     for (name, key, reason) in &attempts {
+        let log_before = world.agent_log(0).len();
         let out = enter(key, "true")?;
         ensure!(out.status.code() == Some(255), "{name} got in: {out:?}");
         // The door says why in its log, and to a client that lets itself be asked (BatchMode does not).
@@ -72,18 +114,29 @@ fn wrong_certificates_are_refused_with_a_reason_each() -> Result<()> {
             let logged = world.agent_log(0)[log_before..].to_string();
             Ok(logged.lines().find(|line| line.contains("refused") && line.contains(reason)).map(str::to_string))
         })?;
-        println!("{name}: {line}");
+        tried.push((format!("a certificate {name}").replace("a certificate a plain", "a plain"), reason_of(&line)));
     }
     // With the right principal and the market's own authority, the same way in is open.
-    let good = certified(&dir, "good", &ca, &right, "-1m:+1h")?;
-    let out = enter(&good, "echo in")?;
-    ensure!(out.stdout == b"in\n", "{out:?}");
+    let good = certified(&dir, "good", &ca, &["-n", &right, "-V", "-1m:+1h"])?;
+    let mut inside = command(&good, "echo in; sleep 1000").stdout(Stdio::piped()).spawn()?;
+    let mut first = String::new();
+    BufReader::new(inside.stdout.take().context("stdout")?).read_line(&mut first)?;
+    ensure!(first == "in\n", "{first:?}");
     // A released lease opens nothing any more.
+    let released = Instant::now();
     alice.run(&["release", "box"])?.ok()?;
+    ensure!(!inside.wait()?.success());
+    let lasted = released.elapsed();
+    ensure!(lasted < Duration::from_secs(5), "a session outlived its lease by {lasted:?}");
+    tried.push(("a session that is open when its lease is released".into(), format!("ended after {lasted:.1?}")));
     alice.wait_lease("box", "ended")?;
+    let log_before = world.agent_log(0).len();
     let out = enter(&good, "echo in")?;
     ensure!(out.status.code() == Some(255), "{out:?}");
-    Ok(())
+    let logged = world.agent_log(0)[log_before..].to_string();
+    let line = logged.lines().find(|line| line.contains("refused")).context("no refusal in the log")?;
+    tried.push(("the right certificate, after the lease".into(), reason_of(line)));
+    table("certificates", &tried)
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Two accounts, every route, every role: who may do what. One table says all of it.
 
+use crate::table::Table;
 use crate::world::{Person, World, rent_body};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ async fn every_route_asks_the_one_authority() {
     world.image().await;
     let _host = world.host(&cast.lender, "desk", &[1]).await;
     let lease = cast.client.rent("box").await.lease;
-    let mut covered = Vec::new();
+    let (mut covered, mut shown) = (Vec::new(), Table::new("authority"));
     for Row { method, path, body, statuses } in table(&lease) {
         for ((who, token), expected) in cast.all().into_iter().zip(statuses) {
             let answer = world.send(method.clone(), &path, token, body.clone()).await;
@@ -64,8 +65,12 @@ async fn every_route_asks_the_one_authority() {
                 answer.problem();
             }
         }
+        let told =
+            cast.all().iter().zip(statuses).map(|((who, _), status)| format!("{who} {status}")).collect::<Vec<_>>();
+        shown.note(&format!("{method} {path}"), told.join(", "));
         covered.push((method, path));
     }
+    shown.write();
     every_route_is_in_it(&world, &covered).await;
 }
 
