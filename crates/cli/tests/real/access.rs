@@ -2,7 +2,6 @@
 
 use crate::fixture::{SMALL, world};
 use anyhow::{Context, Result, ensure};
-use data_encoding::BASE64;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -34,19 +33,6 @@ fn certified(dir: &Path, name: &str, ca: &Path, how: &[&str]) -> Result<PathBuf>
     Ok(key)
 }
 
-/// Has a certificate say that it is of this generation, which nobody signed.
-fn damage(key: &Path, generation: u64) -> Result<()> {
-    let file = key.with_file_name(format!("{}-cert.pub", key.file_name().context("a name")?.to_string_lossy()));
-    let text = fs::read_to_string(&file)?;
-    let mut words = text.split(' ');
-    let (kind, body) = (words.next().context("a kind")?, words.next().context("a certificate")?);
-    let mut bytes = BASE64.decode(body.trim().as_bytes())?;
-    let older = format!(".g{}", generation - 1);
-    let at = bytes.windows(older.len()).position(|part| part == older.as_bytes()).context("no generation in it")?;
-    bytes[at..at + older.len()].copy_from_slice(format!(".g{generation}").as_bytes());
-    Ok(fs::write(file, format!("{kind} {} damaged\n", BASE64.encode(&bytes)))?)
-}
-
 /// What a line of the log says is the reason.
 fn reason_of(line: &str) -> String {
     let said = line.split_once("refused: ").map_or(line, |(_, said)| said);
@@ -73,16 +59,14 @@ fn wrong_certificates_are_refused_with_a_reason_each() -> Result<()> {
     let right = format!("{id}.g{generation}");
     let others = format!("{}.g{}", other["id"].as_str().context("id")?, other["generation"]);
     let older = format!("{id}.g{}", generation - 1);
-    let damaged = certified(&dir, "damaged", &ca, &["-n", &older, "-V", "-1m:+1h"])?;
-    damage(&damaged, generation)?;
     let by = |name: &str, ca: &Path, how: &[&str]| certified(&dir, name, ca, how);
+    // One that was changed by hand no `ssh` even shows; the rule itself is tested with such.
     let attempts = [
         ("a plain key, without a certificate", plain(&dir, "plain")?, "plain keys are not accepted"),
         ("of another client's lease", by("other", &ca, &["-n", &others, "-V", "-1m:+1h"])?, "another lease"),
         ("expired", by("late", &ca, &["-n", &right, "-V", "-2h:-1h"])?, "has expired"),
         ("not valid yet", by("early", &ca, &["-n", &right, "-V", "+1h:+2h"])?, "not valid yet"),
         ("of an older generation", by("older", &ca, &["-n", &older, "-V", "-1m:+1h"])?, "generation"),
-        ("of an older generation, made newer by hand", damaged, "damaged"),
         ("for everybody", by("all", &ca, &["-V", "-1m:+1h"])?, "names no lease"),
         ("with a command of its own", by("forced", &ca, &["-n", &right, "-O", "force-command=id"])?, "demands"),
         ("signed by the attacker's own CA", by("own", &own_ca, &["-n", &right, "-V", "-1m:+1h"])?, "authority"),
