@@ -71,6 +71,13 @@ fn wrong_certificates_are_refused_with_a_reason_each() -> Result<()> {
         ("with a command of its own", by("forced", &ca, &["-n", &right, "-O", "force-command=id"])?, "demands"),
         ("signed by the attacker's own CA", by("own", &own_ca, &["-n", &right, "-V", "-1m:+1h"])?, "authority"),
     ];
+    // The door says why in its log, and to a client that lets itself be asked (BatchMode does not).
+    let said = |log_before: usize, reason: &str| {
+        eventually(&format!("a refusal for {reason:?} in the log"), PATIENCE, || {
+            let logged = world.agent_log(0)[log_before..].to_string();
+            Ok(logged.lines().find(|line| line.contains("refused") && line.contains(reason)).map(str::to_string))
+        })
+    };
     let mut tried = Vec::new();
     let (status, access) = alice.curl("POST", &format!("/v1/leases/{id}/access"), Some("{}"))?;
     ensure!(status < 300, "{status} {access}");
@@ -93,11 +100,7 @@ fn wrong_certificates_are_refused_with_a_reason_each() -> Result<()> {
         let log_before = world.agent_log(0).len();
         let out = enter(key, "true")?;
         ensure!(out.status.code() == Some(255), "{name} got in: {out:?}");
-        // The door says why in its log, and to a client that lets itself be asked (BatchMode does not).
-        let line = eventually(&format!("{reason:?} in the log, for {name}"), PATIENCE, || {
-            let logged = world.agent_log(0)[log_before..].to_string();
-            Ok(logged.lines().find(|line| line.contains("refused") && line.contains(reason)).map(str::to_string))
-        })?;
+        let line = said(log_before, reason)?;
         tried.push((format!("a certificate {name}").replace("a certificate a plain", "a plain"), reason_of(&line)));
     }
     // With the right principal and the market's own authority, the same way in is open.
@@ -117,9 +120,7 @@ fn wrong_certificates_are_refused_with_a_reason_each() -> Result<()> {
     let log_before = world.agent_log(0).len();
     let out = enter(&good, "echo in")?;
     ensure!(out.status.code() == Some(255), "{out:?}");
-    let logged = world.agent_log(0)[log_before..].to_string();
-    let line = logged.lines().find(|line| line.contains("refused")).context("no refusal in the log")?;
-    tried.push(("the right certificate, after the lease".into(), reason_of(line)));
+    tried.push(("the right certificate, after the lease".into(), reason_of(&said(log_before, "no lease")?)));
     table("certificates", &tried)
 }
 
