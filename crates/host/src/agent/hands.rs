@@ -93,7 +93,7 @@ impl<D: Disk, V: Vmm> Hands<'_, D, V> {
     /// Stops the machine, writes the last receipt, wipes, and only then records that it is gone.
     pub async fn stop(&self, run: &Run) -> Result<(), StepError> {
         let machine = self.machine(run).await?;
-        let used = self.vmm.usage(&machine).await.map_or(0, |u| (u.cpu_nanoseconds / 1_000_000) as i64);
+        let used = self.used_ms(&machine).await;
         let exit = self.vmm.stop(&machine).await?;
         tracing::debug!(partition = %run.partition, ?exit, "stopped");
         let receipt = NewReceipt {
@@ -108,6 +108,11 @@ impl<D: Disk, V: Vmm> Hands<'_, D, V> {
         self.vmm.wipe(&machine).await?;
         let run = run.clone();
         Ok(self.disk.db(move |store| store.ended(&run)).await?)
+    }
+
+    /// Processor time really used, in milliseconds; for information, so none where it can't be read.
+    pub async fn used_ms(&self, machine: &Machine) -> i64 {
+        self.vmm.usage(machine).await.map_or(0, |used| (used.cpu_nanoseconds / 1_000_000) as i64)
     }
 
     /// Keeps the meters of what runs durably. Answers those of which a receipt is due.

@@ -113,7 +113,7 @@ impl<V: Vmm> Agent<V> {
         templates::clean_up(&shared).await;
         shared.keep_jobs_of_live_leases().await;
         // What ran on while no agent was there counts, whatever is asked for next.
-        ticker::keep(&shared).await?;
+        ticker::keep_once(&shared).await;
         // The owner's word holds before the market was heard.
         shared.follow_again().await?;
         let ahead = Arc::clone(&shared);

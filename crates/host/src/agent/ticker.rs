@@ -3,8 +3,8 @@
 use super::hands::StepError;
 use super::shared::Shared;
 use crate::meter::KEPT_EVERY;
-use crate::store::{NewReceipt, Run};
-use crate::vmm::{Machine, Vmm};
+use crate::store::NewReceipt;
+use crate::vmm::Vmm;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,33 +17,28 @@ pub async fn meters<V: Vmm>(shared: Arc<Shared<V>>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if let Err(error) = keep(&shared).await {
-            tracing::error!(%error, "the meters could not be kept; this is tried again");
-        }
+        keep_once(&shared).await;
     }
 }
 
-pub(super) async fn keep<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<(), StepError> {
-    let due = shared.hands().keep_meters(&shared.reading()).await?;
+/// Keeps them now. Where that fails, as on a full disk, everything else goes on.
+pub(super) async fn keep_once<V: Vmm>(shared: &Arc<Shared<V>>) {
+    if let Err(error) = keep(shared).await {
+        tracing::error!(%error, "the meters could not be kept; this is tried again");
+    }
+}
+
+async fn keep<V: Vmm>(shared: &Arc<Shared<V>>) -> Result<(), StepError> {
+    let hands = shared.hands();
+    let due = hands.keep_meters(&shared.reading()).await?;
     for (run, seconds) in due {
-        let cpu_used_ms = used(shared, &run).await;
+        let cpu_used_ms = hands.used_ms(&hands.machine(&run).await?).await;
         let (lease, generation) = (run.lease(), run.generation);
         let receipt = NewReceipt { lease, generation, seconds, cpu_used_ms, last: false };
         let key = shared.keys.identity.clone();
         shared.db(move |store| store.add_receipt(&receipt, &key)).await?;
     }
     Ok(())
-}
-
-/// Processor time really used; for information, so none where it can't be read.
-async fn used<V: Vmm>(shared: &Arc<Shared<V>>, run: &Run) -> i64 {
-    let (partition, first) = (run.partition, shared.config.first_uid);
-    let Ok(place) = shared.db(move |store| store.place(partition, first, super::users::exists)).await else {
-        return 0;
-    };
-    let run_dir = super::shared::run_dir(shared.store.state(), place.number);
-    let machine = Machine { partition, generation: run.generation, uuid: run.uuid, run_dir };
-    shared.vmm.usage(&machine).await.map_or(0, |used| (used.cpu_nanoseconds / 1_000_000) as i64)
 }
 
 /// Notices what the owner's commands wrote, for ever.

@@ -285,6 +285,20 @@ async fn nothing_starts_that_can_not_be_recorded() {
     world.market.until_ready(1, 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_can_keep_nothing_looks_after_what_runs_all_the_same() {
+    let mut world = World::started().await;
+    world.market.grant(1, 1, |_| {});
+    world.market.until_ready(1, 1).await;
+    world.kill_agent().await;
+    let full = Store::open(world.store.state()).unwrap();
+    full.forbid_writes(true);
+    world.start_on(full).await;
+    world.shared().store.forbid_writes(false);
+    world.market.until_ready(1, 1).await;
+    assert_eq!(world.started_machines().len(), 1, "it was found again");
+}
+
 fn one_shot(run: &mut sublet_wire::sync::Run) {
     (run.one_shot, run.release_after_disconnect) = (true, Seconds(1));
 }

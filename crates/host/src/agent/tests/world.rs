@@ -466,6 +466,11 @@ impl World {
     }
 
     pub async fn start(&mut self) {
+        self.start_on(Store::open(self.store.state()).unwrap()).await;
+    }
+
+    /// Starts it on a store as it is.
+    pub async fn start_on(&mut self, store: Store) {
         let config = Config {
             accelerator: Accelerator::Tcg,
             inventory: fixtures::inventory(),
@@ -477,7 +482,6 @@ impl World {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let entrances = Entrances::tcp(listener, "127.0.0.1:1");
-        let store = Store::open(self.store.state()).unwrap();
         let identity = store.identity().unwrap().unwrap();
         let agent = Agent::start(store, identity, config, self.machines.clone(), 1 << 30, entrances).await.unwrap();
         self.agent = Some(agent);
