@@ -91,14 +91,13 @@ pub async fn join(options: &JoinOptions) -> Result<Joined, JoinError> {
         ssh_ca: vec![answer.ssh_ca],
         session: 0,
     };
-    store.enrol_with(&identity, &keys_of_market, crate::market_keys::wall_clock())?;
+    store.enrol_with(&identity, &keys_of_market, crate::clock::wall_clock())?;
     Ok(Joined { identity, ssh_host_key: keys.ssh_public })
 }
 
 /// How the market came to the keys that it has, from its first ones on.
 fn chain(answer: &JoinAnswer) -> Result<KeyChain, JoinError> {
-    let first = answer.keys.first().map_or(answer.market_key, |change| change.key);
-    let chain = KeyChain::read(first, &answer.keys).map_err(|bad| JoinError::Answer(bad.to_string()))?;
+    let chain = KeyChain::told(&answer.keys, answer.market_key).map_err(|bad| JoinError::Answer(bad.to_string()))?;
     let newest_ca = chain.changes().last().map_or(&answer.ssh_ca, |change| &change.new_ssh_ca);
     if chain.newest() != answer.market_key || *newest_ca != answer.ssh_ca {
         return Err(JoinError::Answer("the changes of its keys don't lead to the keys that it has".into()));

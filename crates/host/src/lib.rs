@@ -12,6 +12,7 @@ pub mod vmm;
 
 pub mod agent;
 pub mod check;
+mod clock;
 pub mod division;
 pub mod images;
 pub mod inventory;

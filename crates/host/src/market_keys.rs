@@ -1,8 +1,6 @@
 //! Whom this host believes: the market's keys, followed from the one that it was given when it joined.
 //! The market can take others only with the ones before; see `docs/decisions/0015-another-key.md`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-use sublet_model::identity::PublicKey;
 use sublet_model::market_keys::KeyChain;
 use sublet_model::units::Timestamp;
 
@@ -16,25 +14,11 @@ pub struct MarketKeys {
 }
 
 impl MarketKeys {
-    /// The key that signed terms of that time.
-    pub fn signer_at(&self, at: Timestamp) -> PublicKey {
-        self.chain.signer_at(at)
-    }
-
     /// The SSH authorities whose certificates open something now. An old one ends by this host's own
     /// clock, whether the market is there or not.
     pub fn authorities(&self, now: Timestamp) -> Vec<String> {
-        if self.chain.changes().is_empty() {
-            return self.joined_with.clone();
-        }
-        self.chain.ssh_authorities(now).into_iter().map(String::from).collect()
+        self.chain.ssh_authorities(now, &self.joined_with)
     }
-}
-
-/// This computer's clock.
-pub(crate) fn wall_clock() -> Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -49,11 +33,17 @@ mod tests {
         let ssh = |n: u8| format!("ssh-ed25519 AAAA{n:064}");
         let (at, ssh_until) = (Timestamp(10), Timestamp(20));
         let mut keys = MarketKeys { chain: KeyChain::new(old.public()), joined_with: vec![ssh(1)] };
-        assert_eq!((keys.authorities(Timestamp(99)), keys.signer_at(Timestamp(99))), (vec![ssh(1)], old.public()));
+        assert_eq!(
+            (keys.authorities(Timestamp(99)), keys.chain.signer_at(Timestamp(99))),
+            (vec![ssh(1)], old.public())
+        );
         let turn = Turn { old: &old, new: &new, old_ssh_ca: ssh(1), new_ssh_ca: ssh(2), at, ssh_until };
         keys.chain = keys.chain.turned(turn).unwrap();
         assert_eq!(keys.authorities(Timestamp(20)), [ssh(2), ssh(1)]);
         assert_eq!(keys.authorities(Timestamp(21)), [ssh(2)]);
-        assert_eq!((keys.signer_at(Timestamp(9)), keys.signer_at(Timestamp(10))), (old.public(), new.public()));
+        assert_eq!(
+            (keys.chain.signer_at(Timestamp(9)), keys.chain.signer_at(Timestamp(10))),
+            (old.public(), new.public())
+        );
     }
 }

@@ -16,9 +16,8 @@ const LONGEST_ADDRESS: usize = 500;
 pub fn check_run(partition: PartitionId, has: &Allocation, run: &Run, policy: &Policy) -> Result<(), String> {
     let refuse_unless = |ok: bool, why: &str| if ok { Ok(()) } else { Err(why.to_string()) };
     let unbelieved = |e: IdentityError| format!("the terms can't be believed: {e}");
-    // By what they say of their time; that they say it, whoever had the key then signed.
-    let granted_at = run.terms.read().map_err(unbelieved)?.granted_at;
-    let terms = run.terms.verify(&policy.market_keys.signer_at(granted_at)).map_err(unbelieved)?;
+    let signer = policy.market_keys.signer_of(&run.terms).map_err(unbelieved)?;
+    let terms = run.terms.verify(&signer).map_err(unbelieved)?;
     refuse_unless(terms.host == policy.host, "the terms are for another host")?;
     refuse_unless(terms.partition == partition, "the terms are for another partition")?;
     refuse_unless(terms.generation == has.generation, "the terms are of another generation")?;

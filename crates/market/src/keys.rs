@@ -105,8 +105,7 @@ impl Keys {
         let number = records.len();
         let signing_path = folder.join(market_key(number));
         let signing = SecretKey::from_seed(&seed(&signing_path)?);
-        let first = records.first().map_or(signing.public(), |change| change.key);
-        let chain = KeyChain::read(first, &records)
+        let chain = KeyChain::told(&records, signing.public())
             .map_err(|source| KeysError::Chain { path: folder.join(CHANGES), source: Box::new(source) })?;
         if chain.newest() != signing.public() {
             return Err(KeysError::NotOfChanges(signing_path));

@@ -11,7 +11,8 @@
 //!
 //! Told in `docs/decisions/0015-another-key.md`.
 
-use crate::identity::{PublicKey, SecretKey, Sha256Digest, Signed, Statement};
+use crate::billing::Terms;
+use crate::identity::{IdentityError, PublicKey, SecretKey, Sha256Digest, Signed, Statement};
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -142,6 +143,11 @@ impl KeyChain {
         records.iter().try_fold(Self::new(first), |chain, record| chain.with(record))
     }
 
+    /// As [`Self::read`], from the first key that the records name; a market of no changes has one key only.
+    pub fn told(records: &[KeyRecord], only: PublicKey) -> Result<Self, BadLink> {
+        Self::read(records.first().map_or(only, |record| record.key), records)
+    }
+
     /// With one change more, if that follows.
     fn with(mut self, record: &KeyRecord) -> Result<Self, BadLink> {
         let change = link::check(&self, record)?;
@@ -223,12 +229,18 @@ impl KeyChain {
         self.changes.iter().rfind(|change| change.at <= at).map_or(self.first, |change| change.new)
     }
 
-    /// The SSH authorities whose certificates are accepted at that time, the newest first; none of a
-    /// market that has its first keys still, for then this chain does not know them.
-    pub fn ssh_authorities(&self, now: Timestamp) -> Vec<&str> {
-        let newest = self.changes.last().map(|change| change.new_ssh_ca.as_str());
+    /// The key that had to sign these terms, by what they say of their time: that they say it, whoever had
+    /// the key then signed.
+    pub fn signer_of(&self, terms: &Signed<Terms>) -> Result<PublicKey, IdentityError> {
+        terms.read().map(|terms| self.signer_at(terms.granted_at))
+    }
+
+    /// The SSH authorities whose certificates are accepted at that time, the newest first. Of a market that has
+    /// its first keys still this chain knows none: then they are `first`.
+    pub fn ssh_authorities(&self, now: Timestamp, first: &[String]) -> Vec<String> {
+        let Some(newest) = self.changes.last() else { return first.to_vec() };
         let older = self.changes.iter().rev().filter(|change| now <= change.ssh_until);
-        newest.into_iter().chain(older.map(|change| change.old_ssh_ca.as_str())).collect()
+        std::iter::once(&newest.new_ssh_ca).chain(older.map(|change| &change.old_ssh_ca)).cloned().collect()
     }
 }
 

@@ -65,7 +65,7 @@ pub struct WhoAmI {
 impl WhoAmI {
     /// The keys that the market had, each taken with the one before.
     pub fn chain(&self) -> Result<KeyChain, BadLink> {
-        KeyChain::read(self.keys.first().map_or(self.market_key, |change| change.key), &self.keys)
+        KeyChain::told(&self.keys, self.market_key)
     }
 }
 

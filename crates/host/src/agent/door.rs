@@ -2,9 +2,9 @@
 //! what clients do.
 
 use super::shared::Shared;
+use crate::clock::wall_clock;
 use crate::guest_link::GuestLink;
 use crate::jobs::LeaseJobs;
-use crate::market_keys::wall_clock;
 use crate::ssh::{Admission, Door, LeaseKey, SessionEvent};
 use crate::store::{Run, Stage};
 use crate::terms::check_image;

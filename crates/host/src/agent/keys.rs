@@ -1,7 +1,7 @@
 //! Following the market to its next keys.
 
 use super::shared::Shared;
-use crate::market_keys::wall_clock;
+use crate::clock::wall_clock;
 use crate::store::StoreError;
 use crate::vmm::Vmm;
 use sublet_model::market_keys::{KeyRecord, NotFollowed};

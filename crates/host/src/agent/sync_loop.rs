@@ -4,6 +4,7 @@
 use super::hands::StepError;
 use super::keys::FollowError;
 use super::shared::Shared;
+use crate::clock::wall_clock;
 use crate::meter::Now;
 use crate::store::StoreError;
 use crate::sync::{self, Live};
@@ -11,8 +12,7 @@ use crate::terms::check_image;
 use crate::vmm::Vmm;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use sublet_model::units::Timestamp;
+use std::time::Duration;
 use sublet_wire::client::{Client, ClientError, HostSession};
 use sublet_wire::problem::Kind;
 use sublet_wire::sync::{SyncAnswer, SyncRequest};
@@ -145,13 +145,12 @@ impl<V: Vmm> SyncLoop<V> {
             .db(move |store| {
                 let refusals = Shared::<V>::lock(&shared.refusals).clone();
                 let dial = shared.reach.borrow().to_string();
-                let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let live = Live {
                     inventory: &shared.config.inventory,
                     dial: &dial,
                     boot_id: &shared.boot_id,
                     mono_us: Now::read().mono_us,
-                    wall_clock: Timestamp(wall_clock.as_micros() as i64),
+                    wall_clock: wall_clock(),
                     refusals: &refusals,
                     plan_version,
                     caught_up,

@@ -1,6 +1,7 @@
 //! One job: its record, its output, and who waits for news of it.
 
 use super::Ring;
+use crate::clock::wall_clock;
 use crate::guard::record::Boottime;
 use crate::guest_link::{Command, ExecRequest, OWN_PROGRAM};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use sublet_model::job::{JobEvent, JobState};
 use sublet_model::units::Timestamp;
 use sublet_wire::jobs::{JobView, NewJob};
@@ -55,7 +55,7 @@ impl Record {
             attempt: 1,
             state: JobState::Waiting,
             detail: None,
-            submitted_at: now(),
+            submitted_at: wall_clock(),
             started_at: None,
             started_boot_us: None,
             ended_at: None,
@@ -109,18 +109,13 @@ impl Record {
         }
         if event == JobEvent::Began && self.state == JobState::Starting {
             next.detail = None;
-            (next.started_at, next.started_boot_us) = (Some(now()), Some(Boottime::now().0));
+            (next.started_at, next.started_boot_us) = (Some(wall_clock()), Some(Boottime::now().0));
         }
         if state.is_over() {
-            next.ended_at = Some(now());
+            next.ended_at = Some(wall_clock());
         }
         next
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A job and its files.

@@ -31,10 +31,7 @@ impl Keys {
 
     /// The public keys that may sign client certificates then; the newest first.
     pub fn ssh_authorities(&self, now: Timestamp) -> Vec<String> {
-        if self.chain.changes().is_empty() {
-            return self.ssh_ca.clone();
-        }
-        self.chain.ssh_authorities(now).into_iter().map(String::from).collect()
+        self.chain.ssh_authorities(now, &self.ssh_ca)
     }
 }
 

@@ -50,11 +50,11 @@ fn whoever_knows_the_first_key_follows_to_the_newest() {
     let just_before = Timestamp(second(1000).0 - 1);
     assert_eq!(three.signer_at(just_before), key(1, 0).public());
     // To the last moment of the overlap, and not a moment later; several within one overlap.
-    assert_eq!(three.ssh_authorities(second(3000)), [ssh(3), ssh(2), ssh(1), ssh(0)]);
-    assert_eq!(three.ssh_authorities(second(4600)), [ssh(3), ssh(2), ssh(1), ssh(0)]);
-    assert_eq!(three.ssh_authorities(Timestamp(second(4600).0 + 1)), [ssh(3), ssh(2), ssh(1)]);
-    assert_eq!(three.ssh_authorities(second(9000)), [ssh(3)]);
-    assert!(chain(1, 0).ssh_authorities(second(0)).is_empty() && chain(1, 0).head().is_none());
+    assert_eq!(three.ssh_authorities(second(3000), &[]), [ssh(3), ssh(2), ssh(1), ssh(0)]);
+    assert_eq!(three.ssh_authorities(second(4600), &[]), [ssh(3), ssh(2), ssh(1), ssh(0)]);
+    assert_eq!(three.ssh_authorities(Timestamp(second(4600).0 + 1), &[]), [ssh(3), ssh(2), ssh(1)]);
+    assert_eq!(three.ssh_authorities(second(9000), &[]), [ssh(3)]);
+    assert!(chain(1, 0).ssh_authorities(second(0), &[]).is_empty() && chain(1, 0).head().is_none());
 }
 
 #[test]

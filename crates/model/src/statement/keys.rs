@@ -8,8 +8,7 @@ use crate::market_keys::{BadLink, KeyChain, LinkProblem};
 /// The chain of a head, if every change follows and the last leads to the market's key. `known` has to
 /// be one of its keys.
 pub(super) fn chain_of(head: &Head, known: Option<PublicKey>) -> Result<KeyChain, Wrong> {
-    let first = head.keys.first().map_or(head.market, |record| record.key);
-    let chain = KeyChain::read(first, &head.keys).map_err(wrong)?;
+    let chain = KeyChain::told(&head.keys, head.market).map_err(wrong)?;
     same(Problem::Key, chain.newest(), head.market)?;
     match known {
         Some(known) if !chain.has(known) => Err(Wrong::new(Problem::Key).expected(known).found(head.market)),

@@ -66,8 +66,7 @@ pub async fn verify(market: &Market, which: &str, format: Format) -> anyhow::Res
     let attempt = || format!("failed to verify {which}");
     let lease = market.lease(which).await.with_context(attempt)?;
     let keys = market.whoami().await.with_context(attempt)?.chain().with_context(attempt)?;
-    // Whichever key the market had when it granted.
-    let key = keys.signer_at(lease.terms.read().with_context(attempt)?.granted_at);
+    let key = keys.signer_of(&lease.terms).with_context(attempt)?;
     let terms = lease.terms.verify(&key).map_err(|error| {
         Failure::new(Exit::Failed, format!("the terms of {which} are not signed by the market: {error}"))
             .advise("keep `sublet -o json lease show` of it, and ask the market's operator")

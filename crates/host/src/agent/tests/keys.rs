@@ -2,8 +2,8 @@
 
 use super::world::World;
 use crate::agent::door::AgentDoor;
+use crate::clock::wall_clock;
 use crate::fixtures::{identity, market, partition};
-use crate::market_keys::wall_clock;
 use crate::ssh::Door;
 use std::time::Duration;
 use sublet_model::billing::Terms;

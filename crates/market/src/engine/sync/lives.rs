@@ -36,9 +36,7 @@ impl Intake<'_, '_> {
 
     fn life(&mut self, life: &KeptLife) -> Result<(), String> {
         let not_ours = |e: IdentityError| format!("its terms are not ours: {e}");
-        // Whichever key the market had then.
-        let granted_at = life.run.terms.read().map_err(not_ours)?.granted_at;
-        let key = self.draft.keys.chain.signer_at(granted_at);
+        let key = self.draft.keys.chain.signer_of(&life.run.terms).map_err(not_ours)?;
         let terms = life.run.terms.verify_plain(&key).map_err(not_ours)?;
         if terms.host != self.host || terms.lease != life.run.lease {
             return Err("its terms are for another lease or host".into());
