@@ -18,7 +18,7 @@ const USAGE: &str = "options:
   --rounds N      how often each side is measured
   --data FOLDER   where filled databases are kept (target/bench/data)
   --out FILE      where the JSON goes (target/bench/<program>.json)
-  --only ours     one side alone, nothing compared and nothing written (p1; also: --only peer)
+  --only ours     one side alone, nothing compared and nothing written (p1, p3; p1 also: --only peer)
 bench/README.md says what is measured.";
 
 /// Options of the form `--name value`.
