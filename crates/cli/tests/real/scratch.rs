@@ -1,11 +1,10 @@
 //! Scratch disks: as large as agreed, encrypted under a key of their own, gone with the lease.
 
 use crate::fixture::world_of;
-use anyhow::{Context, Result, ensure};
+use crate::marks::in_file;
+use anyhow::{Result, ensure};
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use sublet_testing::World;
 
 const WITH_DISK: [&str; 6] = ["--cpu", "1", "--memory", "256MiB", "--disk", "1GiB"];
@@ -19,21 +18,6 @@ fn files(world: &World) -> Result<Vec<PathBuf>> {
     let runs = fs::read_dir(world.hosts[0].state.join("run"))?;
     let all = runs.map(|run| Ok(run?.path().join("scratch"))).collect::<Result<Vec<_>>>()?;
     Ok(all.into_iter().filter(|file| file.exists()).collect())
-}
-
-/// On how many lines of some bytes a mark stands.
-fn count(mark: &str, feed: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<u64> {
-    let mut grep =
-        Command::new("grep").args(["-a", "-c", "-F", mark]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let fed = feed(&mut grep.stdin.take().context("a pipe")?);
-    let said = grep.wait_with_output()?.stdout;
-    fed?;
-    Ok(String::from_utf8(said)?.trim().parse()?)
-}
-
-/// The same, of a file on the owner's disk.
-fn in_file(file: &Path, mark: &str) -> Result<u64> {
-    count(mark, |to| Ok(std::io::copy(&mut fs::File::open(file)?, to).map(drop)?))
 }
 
 #[test]
