@@ -74,7 +74,7 @@ impl News {
     /// Those after a number, at most so many; none where some of them are not kept any more.
     pub fn after(&self, number: u64, most: usize) -> Option<Vec<Arc<Happening>>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = kept.front().map_or(self.newest() + 1, |first| first.number);
+        let oldest = kept.front().map_or(1, |first| first.number);
         if number > self.newest() || number + 1 < oldest {
             return None;
         }
@@ -133,7 +133,7 @@ pub(super) fn of(state: &State, change: &Change, now: Timestamp) -> Option<Happe
             longer.then(|| about(lease, now, "extended", format!("it may run for {term_seconds} now")))
         }
         Change::Charge(row) => {
-            let words = format!("{} for {} s", row.charge.total, row.charge.billed_seconds);
+            let words = format!("{} for {}", row.charge.total, row.charge.billed_seconds);
             Some(about(lease_of(&row.lease)?, now, "billed", words))
         }
         Change::Credit(row) => {
@@ -192,76 +192,4 @@ fn cut(words: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::world::*;
-    use super::*;
-
-    fn one() -> Happening {
-        let (client, lender) = (AccountId::from(uuid::Uuid::nil()), None);
-        let (lease, name, words) = (None, None, String::new());
-        Happening { number: 0, at: Timestamp(0), what: "ready", words, lease, name, client, lender }
-    }
-
-    fn numbers(news: &News, after: u64) -> Option<Vec<u64>> {
-        news.after(after, usize::MAX).map(|found| found.iter().map(|one| one.number).collect())
-    }
-
-    #[test]
-    fn whoever_comes_back_misses_nothing_or_is_told_that_he_may_have() {
-        let news = News::new(Timestamp(0));
-        assert_eq!((numbers(&news, 0), numbers(&news, 1)), (Some(vec![]), None));
-        news.tell(vec![one(), one()]);
-        news.tell(vec![one()]);
-        assert_eq!(numbers(&news, 0), Some(vec![1, 2, 3]));
-        assert_eq!(numbers(&news, 2), Some(vec![3]));
-        assert_eq!(numbers(&news, 3), Some(vec![]));
-        assert_eq!(numbers(&news, 4), None, "there is none of that number yet");
-        news.tell(vec![one(); KEPT]);
-        assert_eq!(numbers(&news, 2), None, "the third is not kept any more");
-        assert_eq!(numbers(&news, 3).map(|all| (all.len(), all[0])), Some((KEPT, 4)));
-        assert_eq!(news.after(3, 2).map(|found| found.len()), Some(2));
-    }
-
-    #[test]
-    fn a_life_is_told_once_and_in_order() {
-        let (mut world, mut agent) = World::lending();
-        let mut told = Vec::new();
-        let mut seen = world.engine.state().clone();
-        let news = News::new(world.now);
-        let mut look = |world: &mut World, changes: Vec<Change>| {
-            told.extend(news.warn(world.engine.state(), world.now).into_iter().map(|one| one.what));
-            for change in &changes {
-                told.extend(of(&seen, change, world.now).map(|one| one.what));
-                drop(seen.apply(change));
-            }
-        };
-        let lease = world.rent(1000).unwrap();
-        look(&mut world, vec![Change::Lease(lease.clone())]);
-        let moved = |world: &World| {
-            let row = world.lease(lease.id);
-            let (state, timeline, detail) = (row.state, row.timeline.clone(), row.detail.clone());
-            vec![Change::LeaseMoved { lease: lease.id, state, timeline, detail }]
-        };
-        agent.sees(&lease, sublet_model::partition::Phase::Booting);
-        world.sync(&mut agent);
-        let changes = moved(&world);
-        look(&mut world, changes);
-        agent.sees(&lease, sublet_model::partition::Phase::Ready);
-        world.sync(&mut agent);
-        let changes = moved(&world);
-        look(&mut world, changes.clone());
-        look(&mut world, changes);
-        let ends_at = world.lease(lease.id).ends_at().unwrap();
-        while world.now < ends_at {
-            world.pass(10);
-            world.sync(&mut agent);
-            world.tick();
-            look(&mut world, Vec::new());
-        }
-        agent.sees(&lease, sublet_model::partition::Phase::Gone { reason: None });
-        world.sync(&mut agent);
-        let changes = moved(&world);
-        look(&mut world, changes);
-        assert_eq!(told, ["granted", "ready", "ends_soon", "ended"]);
-    }
-}
+mod tests;

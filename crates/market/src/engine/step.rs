@@ -119,7 +119,8 @@ impl Engine {
                 let served = self.undo(decided);
                 match error {
                     CommitError::Edited => Ok(None),
-                    CommitError::Constraint(_) if batch.len() > 1 || !served.is_empty() => {
+                    // Tried by itself already, it is refused: also where what it asks for stood.
+                    CommitError::Constraint(_) if serve && (batch.len() > 1 || !served.is_empty()) => {
                         self.one_by_one(db, batch, now, &served).map(Some)
                     }
                     error => Ok(Some(self.refused(batch, &error))),

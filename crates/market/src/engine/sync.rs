@@ -28,7 +28,7 @@ pub(crate) use division::reclaim_due;
 
 /// The most different things about one host that are written into the audit log between two
 /// starts of the market.
-const MOST_FLAGS: usize = 256;
+pub(super) const MOST_FLAGS: usize = 256;
 /// The highest generation or revision that is believed: the database counts to twice as far.
 pub(super) const HIGHEST: u64 = 1 << 62;
 /// The longest words on a failure that are kept.

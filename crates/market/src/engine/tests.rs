@@ -3,6 +3,7 @@
 
 mod authority;
 mod disputes;
+mod division;
 mod failing;
 mod granting;
 mod kill;

@@ -140,11 +140,10 @@ fn is_listed_as_free(live: Option<&HostLive>) -> bool {
     live.is_some_and(|live| !live.silent && live.clock_is_right())
 }
 
-/// Whether the book says the same of a host, as far as its own row goes.
+/// Whether the book says the same of a host, as far as its own row goes; its name never changes.
 fn same_host(was: Option<&Host>, now: Option<&Host>) -> bool {
     let (Some(a), Some(b)) = (was, now) else { return false };
     (a.account, a.keep, a.suspended, a.forgotten_at) == (b.account, b.keep, b.suspended, b.forgotten_at)
-        && a.name == b.name
         && (Arc::ptr_eq(&a.inventory, &b.inventory) || a.inventory == b.inventory)
 }
 

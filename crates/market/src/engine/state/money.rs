@@ -290,5 +290,17 @@ const MOST_OWED: Micros = Micros(i64::MAX / 4);
 pub const FORK: &str = "fork";
 
 fn narrow(micros: i128) -> Micros {
-    Micros(i64::try_from(micros).unwrap_or(if micros > 0 { i64::MAX } else { i64::MIN }))
+    Micros(micros.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_64_bits_is_the_most_there_is() {
+        let (most, least) = (i128::from(i64::MAX), i128::from(i64::MIN));
+        let seen = [most + 1, most, 0, least, least - 1].map(|micros| narrow(micros).0);
+        assert_eq!(seen, [i64::MAX, i64::MAX, 0, i64::MIN, i64::MIN]);
+    }
 }

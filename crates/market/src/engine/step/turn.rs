@@ -145,12 +145,8 @@ impl Engine {
                 C::LeaseMoved { lease, state: LeaseState::Ended { .. }, .. } => {
                     self.state.lease(*lease).map(|lease| lease.host)
                 }
-                C::Partition(row) => Some(row.host),
-                C::PartitionDeclared { partition, .. }
-                | C::PartitionBoots { partition, .. }
-                | C::PartitionRetired { partition, .. }
-                | C::Allocation { partition, .. } => self.state.partition(*partition).map(|row| row.host),
-                C::Host(row) => Some(row.id),
+                C::Allocation { partition, .. } => self.state.partition(*partition).map(|row| row.host),
+                // Partitions come, go and change with a division only.
                 C::HostMeasured { host, .. } | C::HostDivided { host, .. } | C::HostSuspended { host, .. } => {
                     Some(*host)
                 }

@@ -44,10 +44,11 @@ impl Intake<'_, '_> {
         let offer = self.offer_for(division.conditions.as_ref(), account, old_offer);
         self.draft.put(Change::HostDivided { host: host_id, revision: division.revision, keep: division.keep, offer });
         self.remove_undeclared(division);
+        // Before the new ones come: one of them may have its name.
+        self.retire_the_leaving();
         for declared in &division.partitions {
             self.declare(declared, offer.map(|(id, _)| id));
         }
-        self.retire_the_leaving();
         alter::settle(self.draft, host_id);
         let lent = division.partitions.iter().filter(|d| d.lendable).count();
         let detail = format!(
@@ -103,6 +104,9 @@ impl Intake<'_, '_> {
         if let Some(held) = self.name_still_held(division) {
             return Err(format!("the name {held} belongs to a partition that a lease still holds"));
         }
+        if let Some(taken) = self.name_taken_over(division) {
+            return Err(format!("the name {taken} belongs to another partition that stays: rename that one first"));
+        }
         let profiles: Vec<Profile> = division.partitions.iter().map(|d| d.profile).collect();
         check_division(host.inventory.resources() - division.keep, &profiles).map_err(|e| e.to_string())?;
         match &division.conditions {
@@ -120,6 +124,14 @@ impl Intake<'_, '_> {
         let staying = self.draft.partitions_of(self.host).filter(|p| !declared.contains(&p.id));
         let mut held = staying.filter(|p| self.draft.holder(p.id).is_some());
         held.find(|p| division.partitions.iter().any(|d| d.name == p.name)).map(|p| p.name.clone())
+    }
+
+    /// Names change one after the other: no two partitions have the same even for a moment.
+    fn name_taken_over(&self, division: &Division) -> Option<String> {
+        let named = |name: &str| self.draft.partitions_of(self.host).find(|p| p.name == name).map(|p| p.id);
+        let stays = |id: PartitionId| division.partitions.iter().any(|d| d.id == id);
+        let taken = |d: &&Declared| named(&d.name).is_some_and(|known| known != d.id && stays(known));
+        division.partitions.iter().find(taken).map(|d| d.name.clone())
     }
 
     /// A change of conditions makes a new version; leases keep theirs. A host has one offer.

@@ -238,6 +238,8 @@ fn the_market_disputes_each_lease_that_forks_once_at_a_time_whatever_its_client_
     for (lease, stories) in [(&first, 10..14), (&second, 10..12)] {
         stories.for_each(|seconds| forks(&mut world, &mut agent, lease, seconds));
     }
+    let state = world.engine.state();
+    assert!([&first, &second].iter().all(|lease| state.is_withheld(lease.id, agent.host)));
     let open: Vec<_> = world.engine.state().open_disputes().map(|row| (row.lease, row.reason.as_str())).collect();
     let expected = [(first.id, "slow"), (first.id, "fork"), (second.id, "fork")];
     assert!(open.len() == 3 && expected.iter().all(|row| open.contains(row)), "{open:?}");
@@ -259,4 +261,21 @@ fn what_is_kept_back_already_is_not_kept_back_twice() {
     open(&mut world, 1, &lease, "slow", "").unwrap();
     assert_eq!((has(&world, Book::Withheld(lease.id)), spendable(&world, LENDER)), (EARNED, other));
     audited(&world);
+}
+
+#[test]
+fn what_one_lease_is_disputed_for_keeps_nothing_back_of_another_unless_its_host_told_two_stories() {
+    let (mut world, mut agent) = funds();
+    let [first, second] = std::array::from_fn(|_| world.running(&mut agent));
+    let other = world.add_host(HOST + 1);
+    let withheld = |world: &World| {
+        let state = world.engine.state();
+        [(first.id, agent.host), (second.id, agent.host), (id(4711), other.host)].map(|(l, h)| state.is_withheld(l, h))
+    };
+    assert_eq!(withheld(&world), [false; 3]);
+    open(&mut world, 1, &first, "slow", "").unwrap();
+    assert_eq!(withheld(&world), [true, false, false], "that one's own");
+    let mut liar = Agent { says: agent.says.clone(), ..Agent::new(HOST) };
+    [10, 11].into_iter().for_each(|seconds| forks(&mut world, &mut liar, &first, seconds));
+    assert_eq!(withheld(&world), [true, true, false], "whatever that host earns");
 }

@@ -1,6 +1,7 @@
 //! Commits that fail: what was decided is taken back, only the culprit is refused, and nothing
 //! that was acknowledged is lost.
 
+use super::standing::{ask, filled, gone, stands, waiting};
 use super::world::*;
 use crate::db::Sqlite;
 use crate::engine::change::Change;
@@ -8,9 +9,10 @@ use crate::engine::command::{Command, Reply};
 use crate::engine::commit::{Commit, CommitError, Recalled};
 use crate::engine::state::{State, Tables};
 use crate::engine::step::{Engine, Request};
-use sublet_model::ids::MemberId;
+use sublet_model::identity::Sha256Digest;
+use sublet_model::ids::{LeaseId, MemberId};
 use sublet_model::partition::Phase;
-use sublet_model::units::Timestamp;
+use sublet_model::units::{Seconds, Timestamp};
 use sublet_wire::problem::Kind;
 
 /// How the next commits go.
@@ -25,6 +27,8 @@ enum Mood {
     FatalAfter,
     /// Refuses batches that contain an account of this name.
     Against(&'static str),
+    /// Refuses batches that grant this lease.
+    AgainstLease(LeaseId),
 }
 
 struct Moody {
@@ -45,6 +49,9 @@ impl Commit for Moody {
                 Err(CommitError::Fatal("the disk is gone".into()))
             }
             Mood::Against(name) if names(name) => Err(CommitError::Constraint("a rule".into())),
+            Mood::AgainstLease(lease) if changes.iter().any(|c| matches!(c, Change::Lease(l) if l.id == lease)) => {
+                Err(CommitError::Constraint("another rule".into()))
+            }
             _ => self.db.commit(at, changes),
         }
     }
@@ -217,4 +224,83 @@ fn a_rule_of_the_database_that_the_engine_missed_stops_one_command_only() {
     let answers = world.step(vec![create(60, "dog"), create(61, "cat")]);
     assert!(answers[0].is_ok());
     assert_eq!(answers[1].as_ref().unwrap_err().kind, Kind::Internal);
+}
+
+/// A full market in which one request stands.
+fn one_stands() -> (World<Moody>, Agent, LeaseId) {
+    let mut world = world();
+    let mut agent = world.add_host(HOST);
+    let held = filled(&mut world, &mut agent);
+    stands(ask(&mut world, 70, 1000));
+    (world, agent, held)
+}
+
+fn kinds(world: &mut World<Moody>, batch: Vec<Request>) -> Vec<Option<Kind>> {
+    world.step(batch).iter().map(|answer| answer.as_ref().err().map(|refusal| refusal.kind)).collect()
+}
+
+#[test]
+fn a_grant_to_one_that_stands_which_the_database_refuses_costs_nobody_else_anything() {
+    let (mut world, mut agent, held) = one_stands();
+    world.db.mood = Mood::AgainstLease(id(70));
+    let frees = gone(&mut world, &mut agent, held);
+    assert_eq!(kinds(&mut world, vec![frees]), [None], "the host is not refused");
+    world.db.mood = Mood::Well;
+    world.tick();
+    assert!(world.engine.state().lease(id(70)).is_none(), "it was given up");
+    assert_eq!(world.engine.state().holding().count(), 0);
+    assert!(ask(&mut world, 70, 1000).is_ok(), "asked again it is a new one");
+}
+
+#[test]
+fn one_that_stands_and_asks_again_is_refused_by_itself_and_stands_on() {
+    let (mut world, mut agent, held) = one_stands();
+    world.db.mood = Mood::AgainstLease(id(70));
+    let frees = gone(&mut world, &mut agent, held);
+    let asks = waiting(70, client(), 1000);
+    assert_eq!(kinds(&mut world, vec![frees, asks.clone()]), [None, Some(Kind::Internal)]);
+    assert_eq!(kinds(&mut world, vec![asks]), [Some(Kind::Internal)], "alone, too");
+    world.db.mood = Mood::Well;
+    world.tick();
+    assert!(world.engine.state().lease(id(70)).is_some());
+}
+
+#[test]
+fn a_culprit_takes_nothing_from_one_that_stands() {
+    let (mut world, mut agent, held) = one_stands();
+    world.db.mood = Mood::Against("bad");
+    let frees = gone(&mut world, &mut agent, held);
+    assert_eq!(kinds(&mut world, vec![frees, create(61, "bad")]), [None, Some(Kind::Internal)]);
+    // Once more, where it is the only one that asks: what stands would be granted beside it.
+    assert_eq!(kinds(&mut world, vec![create(62, "bad")]), [Some(Kind::Internal)]);
+    world.db.mood = Mood::Well;
+    world.tick();
+    assert!(world.engine.state().lease(id(70)).is_some(), "it stood on");
+}
+
+#[test]
+fn what_is_undone_leaves_no_name_behind() {
+    let mut world = world();
+    world.add_host(HOST);
+    let (hash, expires_at) = (Sha256Digest::of(b"t"), world.now.after(Seconds(60)));
+    let (name, roles) = ("t".to_owned(), client().roles);
+    let manifest = sublet_model::identity::Signed::sign(
+        &manifest("later", "later"),
+        &sublet_model::identity::SecretKey::from_seed(&[8; 32]),
+    )
+    .unwrap();
+    let commands = [
+        Command::CreateAccount { actor: operator(), id: id(60), name: "one".into() },
+        Command::CreateToken { actor: client(), id: id(61), member: id(CLIENT), name, hash, roles, expires_at },
+        Command::CreateJoinToken { actor: lender(), id: id(62), hash, uses: 1, expires_at },
+        Command::RegisterImage { actor: operator(), manifest, depot: "http://127.0.0.1:7402".into() },
+    ];
+    for command in commands {
+        world.db.mood = Mood::Busy;
+        let said = format!("{command:?}");
+        assert_eq!(world.call(command.clone()).unwrap_err().kind, Kind::Unavailable, "{said}");
+        world.db.mood = Mood::Well;
+        world.check();
+        world.call(command).unwrap_or_else(|refusal| panic!("{refusal}: {said}"));
+    }
 }

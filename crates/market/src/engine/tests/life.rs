@@ -39,6 +39,9 @@ fn a_lease_from_request_to_bill() {
     assert_eq!(world.lease(lease.id).state, LeaseState::Active { ready_at, silent_since: None });
     assert!(timeline.booted_at < timeline.ready_at && timeline.contact_at.is_none());
     assert_eq!(timeline.started.as_deref(), Some("warm: from a template"), "a host's words, tidied");
+    agent.says.observed.last_mut().unwrap().started = None;
+    world.sync(&mut agent);
+    assert_eq!(world.lease(lease.id).timeline, timeline, "a mark stays");
 
     world.pass(37);
     let version = world.engine.state().lease_version(lease.id);
@@ -62,6 +65,21 @@ fn a_lease_from_request_to_bill() {
     assert_eq!(world.has(agent.partition(1)).resources.cpu, Millicores(1000));
     assert_eq!(world.has(lease.partition).generation, 1, "the generation rises only at a grant");
     assert_eq!(world.rent(1000).unwrap().generation, 2);
+}
+
+#[test]
+fn in_one_batch_keys_are_told_apart_by_whose_they_are_and_by_their_letters() {
+    let (mut world, _) = World::lending();
+    let create = |n: u128, member: u128, key: &str| Request {
+        command: Command::CreateAccount { actor: operator(), id: id(n), name: format!("account-{n}") },
+        idempotency: Some(Idempotency { member: id(member), key: key.into(), body: Sha256Digest::of(b"body") }),
+    };
+    let batch = vec![create(60, OPERATOR, "a"), create(61, OPERATOR, "b"), create(62, LENDER, "a")];
+    let made = world.step(batch).into_iter().map(|answer| match answer {
+        Ok(Reply::Outcome(Outcome::Account(made))) => made,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(made.collect::<Vec<_>>(), [id(60), id(61), id(62)]);
 }
 
 #[test]

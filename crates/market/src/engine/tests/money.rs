@@ -368,3 +368,19 @@ fn a_host_whose_receipts_fork_is_not_paid_until_that_is_explained() {
     assert_eq!((has(&world, Book::Withheld(second.id)), spendable(&world, LENDER)), (0, price(20)));
     audited(&world);
 }
+
+#[test]
+fn a_lease_is_lengthened_up_to_what_it_may_cost_and_not_a_micro_further() {
+    for (most, fits) in [(price(7200), true), (price(7200) - 1, false)] {
+        let (mut world, mut agent) = funded(20_000_000);
+        let mut asked = asking(client(), &[id(700)], 1000);
+        asked.requirements.total_at_most = Some(Micros(most));
+        world.call(Command::Rent(Box::new(asked))).unwrap();
+        let lease = Arc::clone(world.lease(id(700)));
+        assert_eq!(lease.term_seconds, Seconds(3600));
+        agent.sees(&lease, Phase::Ready);
+        world.sync(&mut agent);
+        let longer = Command::Extend { actor: client(), lease: lease.id, by: Seconds(3600) };
+        assert_eq!(world.call(longer).map_err(|refusal| refusal.kind).err(), (!fits).then_some(Kind::Conflict));
+    }
+}

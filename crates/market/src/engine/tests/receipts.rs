@@ -156,3 +156,16 @@ fn a_host_is_paid_no_more_than_the_market_could_have_seen() {
     world.sync(&mut agent);
     assert_eq!(world.engine.state().charge(lease.id).unwrap().charge.billed_seconds, Seconds(20));
 }
+
+#[test]
+fn a_receipt_longer_than_any_of_ours_is_not_even_checked() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    for (bytes, why) in [(4096, "not to be believed"), (4097, "longer than any"), (5000, "longer than any")] {
+        let mut receipt = agent.receipt(&lease, 1, false);
+        receipt.payload.push_str(&" ".repeat(bytes - receipt.payload.len()));
+        agent.says.receipts = vec![receipt];
+        let warnings = world.sync(&mut agent).warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains(why), "{bytes}: {warnings:?}");
+    }
+}

@@ -16,6 +16,7 @@ use sublet_wire::problem::Kind;
 use sublet_wire::sync::{KeptLife, Run};
 
 mod keys;
+mod known;
 mod paid;
 
 /// What a host keeps of a lease.

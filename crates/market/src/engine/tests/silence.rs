@@ -158,7 +158,11 @@ fn an_owner_takes_back_at_once_or_after_the_notice() {
         if notice.is_some() {
             assert!(answer.warnings.iter().any(|w| w.contains("1m")), "{:?}", answer.warnings);
             assert!(world.lease(lease.id).state.is_wanted());
-            live_on(&mut world, 60, &mut [&mut agent]);
+            live_on(&mut world, 30, &mut [&mut agent]);
+            // To say it again does not begin the notice again.
+            agent.says.division.revision += 1;
+            world.sync(&mut agent);
+            live_on(&mut world, 30, &mut [&mut agent]);
         }
         assert_eq!(world.lease(lease.id).state, LeaseState::Stopping { reason });
         agent.sees(&lease, Phase::Gone { reason: None });

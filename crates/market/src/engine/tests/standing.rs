@@ -8,6 +8,7 @@ use crate::engine::step::{Engine, Request};
 use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::LeaseId;
 use sublet_model::partition::Phase;
+use sublet_model::partition::alter::resources;
 use sublet_model::units::Seconds;
 use sublet_wire::problem::Kind;
 
@@ -43,15 +44,20 @@ pub(super) fn granted(reply: Result<Reply, Refusal>) -> LeaseId {
 /// A market in which one lease has everything; answers it.
 pub(super) fn full() -> (World, Agent, LeaseId) {
     let (mut world, mut agent) = World::lending();
-    agent.says.division.partitions[1].lendable = false;
-    agent.says.division.revision += 1;
-    world.sync(&mut agent);
-    let lease = world.rent(2000).unwrap().id;
+    let lease = filled(&mut world, &mut agent);
     (world, agent, lease)
 }
 
+/// Makes it such a one.
+pub(super) fn filled<D: Commit>(world: &mut World<D>, agent: &mut Agent) -> LeaseId {
+    agent.says.division.partitions[1].lendable = false;
+    agent.says.division.revision += 1;
+    world.sync(agent);
+    world.rent(2000).unwrap().id
+}
+
 /// The lease ends, and its host says that all is wiped: the command that frees the partition.
-pub(super) fn gone(world: &mut World, agent: &mut Agent, lease: LeaseId) -> Request {
+pub(super) fn gone<D: Commit>(world: &mut World<D>, agent: &mut Agent, lease: LeaseId) -> Request {
     world.call(Command::Release { actor: operator(), lease }).unwrap();
     let lease = world.lease(lease).clone();
     agent.sees(&lease, Phase::Gone { reason: None });
@@ -256,4 +262,64 @@ fn after_a_restart_clients_ask_again_and_nobody_is_granted_twice() {
     world.sync(&mut agent);
     stands(ask(&mut world, 71, 1000));
     assert_eq!(world.engine.state().leases().count(), 2);
+}
+
+/// One step of a host that says this, in which nobody is asked twice.
+fn says(world: &mut World, agent: &mut Agent) {
+    agent.says.wall_clock = world.now;
+    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) };
+    world.step(vec![Request { command: sync, idempotency: None }]);
+}
+
+fn speed_of_two() -> Request {
+    let mut rent = Rent { wait: Some(Seconds(10 * MINUTE)), ..asking(client(), &[id(70)], 1000) };
+    rent.requirements.speed_at_least = Some(2);
+    Request { command: Command::Rent(Box::new(rent)), idempotency: Some(key(70)) }
+}
+
+#[test]
+fn whatever_makes_room_serves_who_stands_at_once() {
+    let is_served = |world: &World| world.engine.state().lease(id(70)).is_some();
+    let suspend = |suspended| Command::SuspendHost { actor: lender(), host: id(HOST), suspended };
+    // A host that is lent again.
+    let (mut world, _) = World::lending();
+    world.call(suspend(true)).unwrap();
+    stands(ask(&mut world, 70, 1000));
+    world.call(suspend(false)).unwrap();
+    assert!(is_served(&world), "restored");
+    // One that measured itself anew.
+    let (mut world, mut agent) = World::lending();
+    stands(world.step(vec![speed_of_two()]).remove(0));
+    agent.says.inventory.speed = 2;
+    says(&mut world, &mut agent);
+    assert!(is_served(&world), "faster");
+    // One that lends more.
+    let (mut world, mut agent, _) = full();
+    stands(ask(&mut world, 70, 500));
+    agent.says.division.partitions[1].lendable = true;
+    agent.says.division.revision += 1;
+    says(&mut world, &mut agent);
+    assert!(is_served(&world), "lent");
+    // An owner whose own partition needs less.
+    let (mut world, mut agent) = World::lending();
+    agent.says.division.partitions[1].lendable = false;
+    agent.says.division.revision += 1;
+    world.sync(&mut agent);
+    stands(ask(&mut world, 70, 2500));
+    let (partition, less) = (agent.partition(1), resources(500, 512, 0));
+    world.call(Command::Alter { actor: lender(), partition, resources: less }).unwrap();
+    assert!(is_served(&world), "altered");
+}
+
+#[test]
+fn one_that_stands_is_refused_when_it_is_no_longer_a_matter_of_room() {
+    let (mut world, mut agent) = super::money::funded(10_000_000);
+    filled(&mut world, &mut agent);
+    stands(ask(&mut world, 70, 1000));
+    let suspended = |suspended| Command::SuspendAccount { actor: operator(), id: id(CLIENT), suspended };
+    world.call(suspended(true)).unwrap();
+    assert_eq!(ask(&mut world, 70, 1000).unwrap_err().kind, Kind::Forbidden);
+    world.call(suspended(false)).unwrap();
+    let since = stands(ask(&mut world, 70, 1000));
+    assert_eq!(since.turn, 1, "it comes as a new one");
 }

@@ -2,13 +2,14 @@
 
 use super::world::*;
 use crate::engine::command::{Command, Outcome};
+use crate::engine::sync::HIGHEST;
 use sublet_model::lease::{EndReason, LeaseState};
 use sublet_model::offer::Conditions;
 use sublet_model::partition::Phase;
 use sublet_model::partition::alter::resources;
 use sublet_model::units::{MiB, Millicores, Seconds};
 use sublet_wire::problem::Kind;
-use sublet_wire::sync::{Division, MOST_PARTITIONS, MOST_RECEIPTS, SyncMessage};
+use sublet_wire::sync::{Division, KeptLife, MOST_LIVES, MOST_PARTITIONS, MOST_RECEIPTS, SyncMessage};
 
 /// Writes of the database so far.
 fn written(world: &World) -> i64 {
@@ -101,6 +102,43 @@ fn what_is_too_much_is_refused_whole() {
     says.inventory.threads = 0;
     refused(says);
     assert!(matches!(world.lease(lease.id).state, LeaseState::Granted { .. }));
+}
+
+/// Words of the refusal, or of what came of the division.
+fn why(world: &mut World, message: SyncMessage) -> String {
+    match world.raw_sync(id(HOST), 1, message) {
+        Ok(answer) => answer.division_refused.unwrap_or_default(),
+        Err(refusal) => refusal.detail,
+    }
+}
+
+#[test]
+fn as_much_as_is_allowed_is_not_too_much_and_one_more_is() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    let run = world.sync(&mut agent).plan.into_iter().flatten().find_map(|wanted| wanted.run).unwrap();
+    let (term_seconds, paid_seconds) = (run.term_seconds, run.paid_seconds);
+    let life = KeptLife { run, term_seconds, paid_seconds, ready: true, over: false, reason: None };
+    agent.sees(&lease, Phase::Ready);
+    let (seen, receipt) = (agent.says.observed[0].clone(), agent.receipt(&lease, 1, false));
+    let declared = agent.says.division.partitions[0].clone();
+    for more in [0, 1, 2] {
+        let edits: [&dyn Fn(&mut SyncMessage); 6] = [
+            &|m| m.observed = Some(vec![seen.clone(); MOST_PARTITIONS + more]),
+            &|m| m.division.as_mut().unwrap().partitions = vec![declared.clone(); MOST_PARTITIONS + more],
+            &|m| m.receipts = vec![receipt.clone(); MOST_RECEIPTS + more],
+            &|m| m.lives = vec![life.clone(); MOST_LIVES + more],
+            &|m| m.observed.as_mut().unwrap()[0].applied.generation = HIGHEST + more as u64,
+            &|m| m.division.as_mut().unwrap().revision = HIGHEST + more as u64,
+        ];
+        for (n, edit) in edits.into_iter().enumerate() {
+            let mut message = SyncMessage { wall_clock: world.now, ..agent.says.clone().into() };
+            edit(&mut message);
+            let why = why(&mut world, message);
+            let too_much = why.contains("at most") || why.contains("is above");
+            assert_eq!(too_much, more > 0, "number {n}, {more} more: {why}");
+        }
+    }
 }
 
 #[test]
@@ -412,4 +450,40 @@ fn where_something_runs_that_nobody_holds_nothing_is_granted() {
     world.sync(&mut agent);
     world.tick();
     assert_eq!(world.rent(1000).unwrap().partition, lease.partition);
+}
+
+#[test]
+fn what_runs_and_nobody_holds_is_closed_for_a_minute_again_every_half_though_its_host_leaves_it_out() {
+    let (mut world, mut agent) = World::lending();
+    let leases = [world.running(&mut agent), world.running(&mut agent)];
+    agent.sees(&leases[0], Phase::Gone { reason: Some(EndReason::GuestShutdown) });
+    world.sync(&mut agent);
+    agent.sees(&leases[0], Phase::Ready);
+    let began = world.now;
+    world.sync(&mut agent);
+    let closed = |world: &World| {
+        let until = world.engine.state().partition(leases[0].partition).unwrap().unlisted_until.unwrap();
+        until.since(began).0
+    };
+    let mut seen = vec![closed(&world)];
+    for _ in 0..7 {
+        world.pass(10);
+        let message = nothing_new(&agent, world.now);
+        world.raw_sync(agent.host, agent.session, message).unwrap();
+        seen.push(closed(&world));
+    }
+    assert_eq!(seen, [60, 60, 60, 90, 90, 90, 120, 120]);
+}
+
+#[test]
+fn a_host_that_runs_a_partition_with_another_allocation_is_told() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.rent(1000).unwrap();
+    for (phase, is_told) in [(Phase::Idle, false), (Phase::Booting, true), (Phase::Ready, true)] {
+        agent.sees(&lease, phase);
+        agent.says.observed[0].applied.resources = resources(999, 512, 0);
+        let warnings = world.sync(&mut agent).warnings;
+        assert_eq!(warnings.iter().any(|w| w.contains("is granted")), is_told, "{phase:?}: {warnings:?}");
+    }
+    assert_eq!(world.db.count("select count(*) from audit where action = 'sync.other_allocation'"), 1);
 }

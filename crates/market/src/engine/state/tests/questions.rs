@@ -11,9 +11,11 @@ use sublet_model::account::Role;
 use sublet_model::identity::Sha256Digest;
 use sublet_model::ids::LeaseId;
 use sublet_model::lease::EndReason;
+use sublet_model::ledger::{Book, Cause};
 use sublet_model::partition::Phase;
 use sublet_model::partition::alter::resources;
-use sublet_model::units::Seconds;
+use sublet_model::units::{Micros, Seconds};
+use sublet_wire::api::PurseChange;
 
 fn status(world: &World) -> &'static str {
     let state = world.engine.state();
@@ -238,4 +240,59 @@ fn who_is_declared_silent_is_not_listened_to_until_it_speaks() {
     assert_eq!(world.engine.state().heard_by(world.now).count(), 0);
     world.sync(&mut agent);
     assert_eq!(told(&world), (1, false));
+}
+
+#[test]
+fn in_its_first_life_a_market_waits_for_nobody_to_tell_what_it_forgot() {
+    let (world, agent) = World::lending();
+    let read = State::new(world.engine.state().tables().clone());
+    assert!(read.live(agent.host).is_none() && read.is_caught_up(agent.host, START));
+}
+
+#[test]
+fn a_host_that_is_silent_or_whose_clock_is_off_is_not_free_in_the_book() {
+    let (mut world, mut agent) = World::lending();
+    let free = |world: &World| {
+        let mut free = 0;
+        world.engine.state().book().each(world.now, |_, listing| free += usize::from(listing.reach.is_some()));
+        free
+    };
+    assert_eq!(free(&world), 2);
+    world.pass(60);
+    world.tick();
+    assert_eq!(free(&world), 0, "silent");
+    world.sync(&mut agent);
+    assert_eq!(free(&world), 2);
+    let mut says = agent.says.clone();
+    says.wall_clock = world.now.after(Seconds(3600));
+    world.raw_sync(agent.host, agent.session, says).unwrap();
+    assert_eq!(free(&world), 0, "an hour ahead");
+}
+
+#[test]
+fn what_a_purse_has_is_less_by_what_is_owed_and_set_aside() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    let of = |world: &World| {
+        let (state, account) = (world.engine.state(), id(CLIENT));
+        (state.purse(account, world.now).0, state.owed(account).0, state.set_aside(account).0)
+    };
+    let held = world.engine.state().held_for(lease.id).unwrap().0;
+    assert!(held > 0);
+    assert_eq!(of(&world), (i64::MAX / 4 - held, held, held));
+    let change = PurseChange { month_limit: Some(Micros(held + 7)), ..PurseChange::default() };
+    world.call(Command::SetPurse { actor: operator(), account: id(CLIENT), change }).unwrap();
+    assert_eq!(of(&world), (7, held, held));
+}
+
+#[test]
+fn money_that_moves_for_a_lease_is_news_of_it() {
+    let (mut world, mut agent) = World::lending();
+    let lease = world.running(&mut agent);
+    let mut state = world.engine.state().clone();
+    let (before, payer) = (state.lease_version(lease.id), Book::Owed(lease.account));
+    let cause = Cause::Hold { lease: lease.id, client: lease.account };
+    let transfer = state.ledger().next(world.now, cause, payer, &[(Book::Held(lease.id), Micros(1))]);
+    let _ = state.apply(&Change::Transfer { transfer, after: Vec::new() });
+    assert!(state.lease_version(lease.id) > before);
 }

@@ -3,6 +3,8 @@
 
 use super::*;
 use crate::engine::draft::Keys;
+use crate::engine::sync::MOST_FLAGS;
+use sublet_model::identity::Sha256Digest;
 use sublet_model::market_keys::Turn;
 
 fn ssh(n: u8) -> String {
@@ -34,7 +36,10 @@ fn leases_of_both_keys_come_back_and_no_others() {
     let answer = world.sync(&mut keeper.agent);
     assert_eq!((answer.keys.as_deref(), answer.ssh_ca), (Some(after.chain.records()), vec![ssh(2), ssh(1)]));
     keeper.agent.says.keys = after.chain.head();
-    assert_eq!(world.sync(&mut keeper.agent).keys, None);
+    let knows = |world: &World| world.engine.state().live(id(HOST)).unwrap().keys;
+    assert_eq!(knows(&world), None, "it was told just now");
+    let answer = world.sync(&mut keeper.agent);
+    assert_eq!((answer.keys, answer.warnings, knows(&world)), (None, Vec::new(), after.chain.head()));
     let new = keeper.rent(&mut world);
     assert_eq!(old.agreed.signed.key, keys().market.public());
     assert_eq!(new.agreed.signed.key, after.market.public());
@@ -56,5 +61,20 @@ fn leases_of_both_keys_come_back_and_no_others() {
     for lease in [&old, &new] {
         assert!(matches!(later.lease(lease.id).state, LeaseState::Active { .. }));
         assert_eq!(later.lease(lease.id).agreed, lease.agreed);
+    }
+}
+
+#[test]
+fn a_host_that_follows_keys_the_market_does_not_know_is_told_each_time_and_noted_once_up_to_a_limit() {
+    let (mut world, mut agent) = World::lending();
+    let noted =
+        |world: &World| world.db.count("select count(*) from audit where action = 'market.keys.unknown'") as usize;
+    for n in 0..MOST_FLAGS + 2 {
+        for _ in 0..2 {
+            agent.says.keys = Some(Sha256Digest::of(&n.to_be_bytes()));
+            let warnings = world.sync(&mut agent).warnings;
+            assert!(warnings.len() == 1 && warnings[0].contains("does not know"), "{warnings:?}");
+        }
+        assert_eq!(noted(&world), (n + 1).min(MOST_FLAGS));
     }
 }
