@@ -3,7 +3,7 @@
 use super::admit::Listing;
 use super::class::Classes;
 use super::entry::{Lending, Lent};
-use super::leaf::Row;
+use super::leaf::{Leaf, Row};
 use super::price::{Amounts, Prices, amounts, columns, most, resources};
 use super::tree::Tree;
 use crate::host::Inventory;
@@ -290,19 +290,19 @@ impl Book {
         }
     }
 
-    /// The partition of this number, whose row is at hand, as the rule of fit sees it.
-    pub(super) fn listing(&self, row: &Row) -> Listing<'_> {
-        let card = &self.cards[row.number as usize];
+    /// The partition at this place of a leaf, as the rule of fit sees it.
+    pub(super) fn listing(&self, leaf: &Leaf, at: usize) -> Listing<'_> {
+        let card = &self.cards[leaf.number[at] as usize];
         let host = &self.hosts[card.host as usize];
         Listing {
             partition: card.partition,
             host_name: &host.name,
             inventory: &host.inventory,
             offer: &self.offers[card.offer as usize].offer,
-            reach: row.free.then(|| resources(&row.reach)),
-            least: resources(&row.least),
+            reach: leaf.is_free(at).then(|| resources(&leaf.reach(at))),
+            least: resources(&leaf.least(at)),
             reliability_permille: 1000 - host.unreliable,
-            listed_at: Timestamp(row.listed),
+            listed_at: Timestamp(leaf.listed[at]),
         }
     }
 
@@ -310,7 +310,7 @@ impl Book {
     pub fn each(&self, now: Timestamp, mut look: impl FnMut(HostId, &Listing<'_>)) {
         for leaf in self.tree.leaves() {
             for at in (0..leaf.len()).filter(|at| !self.is_closed(leaf.number[*at], now)) {
-                look(self.host(leaf.number[at]), &self.listing(&leaf.row(at)));
+                look(self.host(leaf.number[at]), &self.listing(leaf, at));
             }
         }
     }
@@ -366,14 +366,9 @@ impl Book {
         let numbers = self.tree.leaves().flat_map(|leaf| leaf.number[..leaf.len()].iter().copied());
         let mut all: Vec<_> = numbers
             .map(|number| {
-                let row = self.tree.row(number);
-                let closed = self.closed.get(&number);
-                let told = format!(
-                    "{:?} {:?} {:?}",
-                    self.listing(&row),
-                    Row { number: 0, class: 0, lender: 0, ..row },
-                    closed
-                );
+                let (leaf, at) = self.tree.place(number);
+                let row = Row { number: 0, class: 0, lender: 0, ..leaf.row(at) };
+                let told = format!("{:?} {row:?} {:?}", self.listing(leaf, at), self.closed.get(&number));
                 (self.host(number), self.partition(number), told)
             })
             .collect();

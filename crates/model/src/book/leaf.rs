@@ -104,6 +104,11 @@ impl Leaf {
         self.len
     }
 
+    /// Whether it can be had now.
+    pub fn is_free(&self, at: usize) -> bool {
+        self.free >> at & 1 == 1
+    }
+
     /// What a partition has at the least.
     pub fn least(&self, at: usize) -> Amounts {
         self.least.map(|column| column[at])
@@ -125,7 +130,7 @@ impl Leaf {
             number: self.number[at],
             class: self.class[at],
             lender: self.lender[at],
-            free: self.free >> at & 1 == 1,
+            free: self.is_free(at),
             reach: self.reach(at),
             least: self.least(at),
             prices: self.prices(at),

@@ -7,39 +7,36 @@ use crate::requirements::{OrderBy, OrderKey, Requirements};
 /// Where a match stands among others: the lesser comes first. No two partitions are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// What was asked for first, nothing where less was asked; then price in all, reliability, age.
+    /// What was asked for first; then price in all, reliability, age.
     keys: Keys,
     partition: PartitionId,
 }
 
 /// Where a partition stands, as far as its values tell: those that are equal stand by their ids,
 /// which few need to be asked for.
-pub(super) type Keys = [i64; Requirements::MOST_ORDER_KEYS + 3];
+pub(super) type Keys = [i64; Requirements::MOST_ORDER_KEYS + LAST.len()];
+
+/// What decides between those that are equal in all that was asked for.
+const LAST: [OrderBy; 3] = [OrderBy::Total, OrderBy::Reliability, OrderBy::Age];
 
 /// The keys of these values, the lesser the better; what is reversed comes reversed.
 pub(super) fn keys(order: &[OrderKey], value: impl Fn(OrderBy, bool) -> i64) -> Keys {
-    let mut keys = [0; Requirements::MOST_ORDER_KEYS + 3];
+    let mut keys = [0; Requirements::MOST_ORDER_KEYS + LAST.len()];
     let asked = order.iter().take(Requirements::MOST_ORDER_KEYS).map(|key| value(key.by, key.reversed));
-    keys.iter_mut().zip(asked).for_each(|(key, value)| *key = value);
-    let last = [OrderBy::Total, OrderBy::Reliability, OrderBy::Age].map(|by| value(by, false));
-    keys[Requirements::MOST_ORDER_KEYS..].copy_from_slice(&last);
+    // What decides stands in front, whoever compares reads no further.
+    let all = asked.chain(LAST.map(|by| value(by, false)));
+    keys.iter_mut().zip(all).for_each(|(key, value)| *key = value);
     keys
 }
 
 impl Rank {
     /// The rank of a match under the order asked for.
     pub fn of(hit: &Match, listing: &Listing<'_>, asked: &Requirements) -> Self {
-        let mut keys = [0; Requirements::MOST_ORDER_KEYS + 3];
-        for (key, order) in keys.iter_mut().zip(asked.order.iter().take(Requirements::MOST_ORDER_KEYS)) {
-            let value = value(order.by, hit, listing);
-            *key = if order.reversed { value.saturating_neg() } else { value };
-        }
-        for (key, by) in
-            keys[Requirements::MOST_ORDER_KEYS..].iter_mut().zip([OrderBy::Total, OrderBy::Reliability, OrderBy::Age])
-        {
-            *key = value(by, hit, listing);
-        }
-        Self { keys, partition: hit.partition }
+        let value = |by, reversed: bool| {
+            let value = value(by, hit, listing);
+            if reversed { value.saturating_neg() } else { value }
+        };
+        Self { keys: keys(&asked.order, value), partition: hit.partition }
     }
 }
 

@@ -34,6 +34,12 @@ pub struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
+    /// The images that were asked for, behind their places among all.
+    fn wanted(&self) -> (Vec<usize>, Vec<&'a ImageManifest>) {
+        let is_wanted = |image: &ImageManifest| self.needs.accepts_os(image) && self.needs.accepts_image(image);
+        self.images.iter().copied().enumerate().filter(|(_, image)| is_wanted(image)).unzip()
+    }
+
     /// A listing before these needs.
     pub(super) fn case<'l>(&self, listing: &'l Listing<'l>) -> Case<'l>
     where
@@ -75,8 +81,12 @@ impl Book {
     /// The best matches, at most `limit` of them. `is_heard` says of a host whether it was heard
     /// lately, which changes without a word.
     pub fn find(&self, search: &Search<'_>, limit: usize, is_heard: impl Fn(HostId) -> bool) -> Found<'_> {
-        let mut walk = Walk::new(self, search);
-        if walk.can_match() {
+        // What boots in a partition is looked for among those that were asked for, and no others.
+        let (places, images) = search.wanted();
+        let narrowed = Search { images: &images, ..*search };
+        let mut walk = Walk::new(self, &narrowed);
+        // Without one, nothing fits anywhere.
+        if !images.is_empty() {
             walk.start();
         }
         let mut matches = Vec::new();
@@ -96,15 +106,15 @@ impl Book {
                 if matches.len() == limit {
                     break;
                 }
-                let row = self.tree.row(number);
                 if self.is_closed(number, search.now) || !is_heard(self.host(number)) {
                     continue;
                 }
-                let listing = self.listing(&row);
+                let (leaf, at) = self.tree.place(number);
+                let listing = self.listing(leaf, at);
                 walk.looked.asked += 1;
                 // Its class was asked: what all of a class answer alike need not be asked again.
-                if let Some(hit) = search.case(&listing).fits_rest(&walk.rest) {
-                    matches.push((hit, listing));
+                if let Some(hit) = narrowed.case(&listing).fits_rest(&walk.rest) {
+                    matches.push((Match { image: places[hit.image], ..hit }, listing));
                 }
             }
         }
@@ -168,12 +178,6 @@ impl<'a> Walk<'a> {
             waiting: BinaryHeap::new(),
             looked: Looked { lent: book.len(), ..Looked::default() },
         }
-    }
-
-    /// Whether any image would do: without one, nothing fits anywhere.
-    fn can_match(&self) -> bool {
-        let needs = self.search.needs;
-        self.search.images.iter().any(|image| needs.accepts_os(image) && needs.accepts_image(image))
     }
 
     fn start(&mut self) {

@@ -264,7 +264,7 @@ impl<'a> Tally<'a> {
     fn boots(&mut self, leaf: &Leaf, at: usize) -> bool {
         let Some(known) = &mut self.boots else { return true };
         *known.entry((leaf.class[at], leaf.least[0][at], leaf.least[1][at])).or_insert_with(|| {
-            let listing = self.walk.book.listing(&leaf.row(at));
+            let listing = self.walk.book.listing(leaf, at);
             !self.walk.search.case(&listing).breaks(&[Unfit::Boots])
         })
     }

@@ -166,7 +166,7 @@ impl<'a> Extreme<'a> {
         if self.book.is_closed(number, now) || !(self.is_heard)(self.book.host(number)) {
             return false;
         }
-        let listing = self.book.listing(&leaf.row(at));
+        let listing = self.book.listing(leaf, at);
         changed.resolve().is_ok_and(|(needs, _)| admit(&listing, &needs, client, images, now).is_ok())
     }
 }
