@@ -14,7 +14,7 @@ use sublet_model::lease::EndReason;
 use sublet_model::ledger::{Book, Cause};
 use sublet_model::partition::Phase;
 use sublet_model::partition::alter::resources;
-use sublet_model::units::{Micros, Seconds};
+use sublet_model::units::{Micros, Seconds, Timestamp};
 use sublet_wire::api::PurseChange;
 
 fn status(world: &World) -> &'static str {
@@ -54,6 +54,7 @@ fn who_was_not_heard_since_the_start_counts_from_the_start() {
     assert_eq!((state.listened_to(), read.listened_to()), (1, 0));
     let by = |seconds| state.heard_by(START.after(Seconds(seconds))).collect::<Vec<_>>();
     assert_eq!((by(4), by(5)), (vec![], vec![agent.host]));
+    assert_eq!(state.heard_by(Timestamp(START.after(Seconds(5)).0 - 1)).count(), 0, "a microsecond later");
 }
 
 #[test]

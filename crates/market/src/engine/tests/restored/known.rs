@@ -122,3 +122,16 @@ fn a_generation_that_came_later_says_that_the_one_before_is_over() {
     assert!(matches!(later.lease(first.id).state, LeaseState::Ended { reason: EndReason::Released, .. }));
     assert_eq!(later.engine.state().holder(first.partition).map(|lease| lease.id), Some(second.id));
 }
+
+#[test]
+fn only_a_life_that_is_over_and_was_ready_owes_its_set_up() {
+    for (over, ready, owes) in [(true, false, false), (true, true, true), (false, true, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut world, _) = lending();
+        let (mut later, mut keeper, life) = told_of_one(&mut world, dir.path());
+        let lease = life.run.lease;
+        assert_eq!(said(&mut later, &mut keeper, KeptLife { over, ready, ..life }), None);
+        let row = later.lease(lease);
+        assert_eq!((row.timeline.ready_at.is_some(), row.state.holds_slot()), (owes, !over), "{over} {ready}");
+    }
+}
