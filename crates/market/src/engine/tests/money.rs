@@ -384,3 +384,14 @@ fn a_lease_is_lengthened_up_to_what_it_may_cost_and_not_a_micro_further() {
         assert_eq!(world.call(longer).map_err(|refusal| refusal.kind).err(), (!fits).then_some(Kind::Conflict));
     }
 }
+
+#[test]
+fn an_outage_is_paid_ahead_for_a_week_at_most() {
+    const WEEK: i64 = 7 * 86_400;
+    for (seconds, refused) in [(-1, true), (0, false), (WEEK, false), (WEEK + 1, true)] {
+        let (mut world, _) = funded(2_000_000_000);
+        let asked = Rent { outage_allowance: Seconds(seconds), ..asking(client(), &[id(700)], 1000) };
+        let answer = world.call(Command::Rent(Box::new(asked))).map_err(|refusal| refusal.kind);
+        assert_eq!(answer.err(), refused.then_some(Kind::Invalid), "{seconds}");
+    }
+}
