@@ -159,12 +159,8 @@ async fn what_64_clients_see_of_each_partition_is_one_thing_after_the_other() {
     let (wrong, open) = spec::impossible(&histories, JUDGED_WITHIN);
     let first = wrong.first().map(|(partition, seen)| format!("{partition}\n{seen}")).unwrap_or_default();
     assert!(wrong.is_empty(), "{} of {} partitions can't have been, the first: {first}", wrong.len(), histories.len());
-    assert_eq!(
-        open,
-        0,
-        "partitions of {}: no order of what was seen was found within {JUDGED_WITHIN:?}",
-        histories.len()
-    );
+    let all = histories.len();
+    assert_eq!(open, 0, "{open} of {all} partitions: no order of what was seen was found within {JUDGED_WITHIN:?}");
     assert!(failed.is_empty(), "clients gave up: {failed:?}");
     assert!(leases >= u64::from(CLIENTS), "too little was done to say anything: {leases} leases");
 }

@@ -146,7 +146,7 @@ impl Engine {
                     self.state.lease(*lease).map(|lease| lease.host)
                 }
                 C::Allocation { partition, .. } => self.state.partition(*partition).map(|row| row.host),
-                // Partitions come, go and change with a division only.
+                // Partitions come, go and change with these, or with the end of a lease.
                 C::HostMeasured { host, .. } | C::HostDivided { host, .. } | C::HostSuspended { host, .. } => {
                     Some(*host)
                 }

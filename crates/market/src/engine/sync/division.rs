@@ -101,12 +101,10 @@ impl Intake<'_, '_> {
                 _ => {}
             }
         }
-        if let Some(held) = self.name_still_held(division) {
-            return Err(format!("the name {held} belongs to a partition that a lease still holds"));
-        }
-        if let Some(taken) = self.name_taken_over(division) {
-            return Err(format!("the name {taken} belongs to another partition that stays: rename that one first"));
-        }
+        division
+            .partitions
+            .iter()
+            .try_for_each(|declared| self.check_is_free(&declared.name, declared.id, division))?;
         let profiles: Vec<Profile> = division.partitions.iter().map(|d| d.profile).collect();
         check_division(host.inventory.resources() - division.keep, &profiles).map_err(|e| e.to_string())?;
         match &division.conditions {
@@ -118,20 +116,19 @@ impl Intake<'_, '_> {
         }
     }
 
-    /// A held partition that is declared no more keeps its name until it is idle.
-    fn name_still_held(&self, division: &Division) -> Option<String> {
-        let declared: HashSet<PartitionId> = division.partitions.iter().map(|d| d.id).collect();
-        let staying = self.draft.partitions_of(self.host).filter(|p| !declared.contains(&p.id));
-        let mut held = staying.filter(|p| self.draft.holder(p.id).is_some());
-        held.find(|p| division.partitions.iter().any(|d| d.name == p.name)).map(|p| p.name.clone())
-    }
-
-    /// Names change one after the other: no two partitions have the same even for a moment.
-    fn name_taken_over(&self, division: &Division) -> Option<String> {
-        let named = |name: &str| self.draft.partitions_of(self.host).find(|p| p.name == name).map(|p| p.id);
-        let stays = |id: PartitionId| division.partitions.iter().any(|d| d.id == id);
-        let taken = |d: &&Declared| named(&d.name).is_some_and(|known| known != d.id && stays(known));
-        division.partitions.iter().find(taken).map(|d| d.name.clone())
+    /// No two partitions have one name, even for a moment: what stays is renamed first, and what is declared
+    /// no more keeps its name while it is held.
+    fn check_is_free(&self, name: &str, id: PartitionId, division: &Division) -> Result<(), String> {
+        let Some(known) = self.draft.partitions_of(self.host).find(|p| p.name == name && p.id != id) else {
+            return Ok(());
+        };
+        if division.partitions.iter().any(|declared| declared.id == known.id) {
+            return Err(format!("the name {name} belongs to another partition that stays: rename that one first"));
+        }
+        if self.draft.holder(known.id).is_some() {
+            return Err(format!("the name {name} belongs to a partition that a lease still holds"));
+        }
+        Ok(())
     }
 
     /// A change of conditions makes a new version; leases keep theirs. A host has one offer.

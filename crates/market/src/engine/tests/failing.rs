@@ -82,10 +82,7 @@ fn create(n: u128, name: &str) -> Request {
 type Do = Box<dyn Fn(&mut World<Moody>, &mut Agent) -> Command>;
 
 fn life() -> Vec<(&'static str, Do)> {
-    let sync = |agent: &mut Agent, world: &World<Moody>| {
-        agent.says.wall_clock = world.now;
-        Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) }
-    };
+    let sync = |agent: &mut Agent, world: &World<Moody>| agent.sync(world.now);
     let lease = id(500);
     vec![
         ("rent", Box::new(move |_, _| rent(client(), lease, 2500))),

@@ -51,9 +51,8 @@ fn an_account_has_ten_thousand_running_leases_and_not_one_more() {
         tables.leases.insert(id, Arc::new(lease));
     }
     of(&mut world, tables);
-    agent.says.wall_clock = world.now;
-    let says = Box::new(agent.says.clone().into());
-    call(&mut world, Command::Sync { host: agent.host, session: agent.session, request: says }).unwrap();
+    let sync = agent.sync(world.now);
+    call(&mut world, sync).unwrap();
     assert_eq!(world.engine.state().holding_of(id(CLIENT)), 9_999);
     let two = asking(client(), &[id(80), id(81)], 500);
     let refusal = call(&mut world, Command::Rent(Box::new(two))).unwrap_err();

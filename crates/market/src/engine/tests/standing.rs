@@ -61,8 +61,7 @@ pub(super) fn gone<D: Commit>(world: &mut World<D>, agent: &mut Agent, lease: Le
     world.call(Command::Release { actor: operator(), lease }).unwrap();
     let lease = world.lease(lease).clone();
     agent.sees(&lease, Phase::Gone { reason: None });
-    agent.says.wall_clock = world.now;
-    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) };
+    let sync = agent.sync(world.now);
     Request { command: sync, idempotency: None }
 }
 
@@ -202,8 +201,7 @@ fn a_host_that_is_heard_again_and_time_alone_let_something_fit() {
     world.pass(20);
     assert_eq!(stands(ask(&mut world, 70, 1000)).ahead, 0, "the host is suspect: nothing is lent");
     // Its answer was made before what stands was granted: the next one carries that.
-    agent.says.wall_clock = world.now;
-    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) };
+    let sync = agent.sync(world.now);
     world.step(vec![Request { command: sync, idempotency: None }]);
     assert!(world.engine.state().lease(id(70)).is_some(), "heard again");
     // A partition that is not lent for a while after failed boots.
@@ -266,8 +264,7 @@ fn after_a_restart_clients_ask_again_and_nobody_is_granted_twice() {
 
 /// One step of a host that says this, in which nobody is asked twice.
 fn says(world: &mut World, agent: &mut Agent) {
-    agent.says.wall_clock = world.now;
-    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) };
+    let sync = agent.sync(world.now);
     world.step(vec![Request { command: sync, idempotency: None }]);
 }
 

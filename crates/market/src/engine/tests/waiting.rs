@@ -217,8 +217,7 @@ fn a_grant_that_was_not_committed_leaves_no_trace_in_what_it_is_told() {
     stands(ask(&mut world, 70, 1000));
     world.call(Command::Release { actor: client(), lease: held.id }).unwrap();
     agent.sees(&held, Phase::Gone { reason: None });
-    agent.says.wall_clock = world.now;
-    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) };
+    let sync = agent.sync(world.now);
     // The one that stands goes first; each that comes later would leave it room beside itself.
     let late = |n| Request { command: rent(stranger(), id(n), 500), idempotency: None };
     let batch = [Request { command: sync, idempotency: None }, late(80), late(81)];
@@ -239,8 +238,7 @@ fn after_a_commit_that_failed_it_is_granted_with_the_next_step() {
     let mut agent = world.add_host(HOST);
     world.pass(20);
     stands(ask(&mut world, 70, 1000));
-    agent.says.wall_clock = world.now;
-    let sync = Command::Sync { host: agent.host, session: agent.session, request: Box::new(agent.says.clone().into()) };
+    let sync = agent.sync(world.now);
     world.db.1 = true;
     let heard = [Request { command: sync.clone(), idempotency: None }];
     let answers = world.engine.step(&mut world.db, &heard, world.now).unwrap().answers;

@@ -135,6 +135,12 @@ impl Agent {
         self.says.division.partitions[n].id
     }
 
+    /// What it says at this moment, for a batch.
+    pub fn sync(&mut self, now: Timestamp) -> Command {
+        self.says.wall_clock = now;
+        Command::Sync { host: self.host, session: self.session, request: Box::new(self.says.clone().into()) }
+    }
+
     /// Sees the partition of a lease in this phase.
     pub fn sees(&mut self, lease: &Lease, phase: Phase) {
         let seen = Observed {
