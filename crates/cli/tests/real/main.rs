@@ -26,6 +26,7 @@ mod restored;
 mod rotated;
 mod scratch;
 mod silence;
+mod systems;
 mod tools;
 mod verified;
 mod warm;

@@ -60,7 +60,7 @@ fn tool(alice: &Person, first: &[&str], words: &[&str]) -> Result<Output> {
 fn programs_that_call_ssh_come_in_as_they_are() -> Result<()> {
     let world = world()?;
     let alice = world.person("alice")?;
-    alice.rent("box", "debian", &FULL)?;
+    alice.rent("box", "debian-12", &FULL)?;
     let dir = world.dir().join("tools");
     fs::create_dir_all(dir.join("src/deep"))?;
     fs::write(dir.join("src/deep/file"), "one\n")?;

@@ -129,8 +129,17 @@ fn the_second_lease_of_an_image_starts_at_once_and_is_a_machine_of_its_own() -> 
 
 #[test]
 fn a_distribution_starts_from_a_template_too() -> Result<()> {
+    check_a_distribution("debian-12")
+}
+
+#[test]
+fn so_does_a_newer_one() -> Result<()> {
+    check_a_distribution("debian-13")
+}
+
+fn check_a_distribution(os: &str) -> Result<()> {
     let world = world("768MiB")?;
-    let alice = check_two_clones(&world, "debian", &FULL)?;
+    let alice = check_two_clones(&world, os, &FULL)?;
     for lease in ["second", "third"] {
         let id = alice.inside(lease, "cat /etc/machine-id")?.ok()?.stdout;
         let boot = alice.inside(lease, "cat /proc/sys/kernel/random/boot_id")?.ok()?.stdout;

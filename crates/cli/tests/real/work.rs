@@ -11,7 +11,7 @@ fn two_systems_at_once_do_real_work_and_are_billed() -> Result<()> {
 
     let (small, full) = std::thread::scope(|scope| {
         let small = scope.spawn(|| alice.rent("small", "linux-minimal", &SMALL));
-        let full = scope.spawn(|| alice.rent("full", "debian", &FULL));
+        let full = scope.spawn(|| alice.rent("full", "debian-12", &FULL));
         (small.join().expect("no panic"), full.join().expect("no panic"))
     });
     let (small, full) = (small?, full?);
