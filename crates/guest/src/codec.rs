@@ -1,5 +1,9 @@
 //! How values are laid out inside a payload: little-endian integers, bytes after their length.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// Appends values to a payload.
 #[derive(Debug, Default)]
 pub struct Writer(pub Vec<u8>);
@@ -41,13 +45,13 @@ impl Writer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-impl std::fmt::Display for Malformed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "a message that does not decode")
     }
 }
 
-impl std::error::Error for Malformed {}
+impl core::error::Error for Malformed {}
 
 /// Takes values off a payload. Never allocates more than the payload holds.
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl<'a> Reader<'a> {
         if bytes.len() > limit {
             return Err(Malformed);
         }
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
+        core::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
     }
 
     /// Takes a list of at most `limit` entries.

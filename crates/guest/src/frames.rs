@@ -14,6 +14,10 @@
 //!   for, and then says Hello. Payloads are never searched for frames: they belong to users;
 //! - the host looks for the answer byte by byte, because nobody can have guessed its session.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
 /// Most bytes of payload in one frame.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 /// Bytes before the payload.
@@ -58,8 +62,8 @@ pub enum Broken {
     Trailer,
 }
 
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Broken {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Header => write!(f, "bytes that are no frame"),
             Self::Length(n) => write!(f, "a frame of {n} bytes where {MAX_PAYLOAD_BYTES} is the most"),
@@ -69,7 +73,7 @@ impl std::fmt::Display for Broken {
     }
 }
 
-impl std::error::Error for Broken {}
+impl core::error::Error for Broken {}
 
 /// The bytes before a payload of `length` bytes.
 pub fn header(session: u64, stream: u32, kind: u16, channel: u16, length: u32) -> [u8; HEADER_BYTES] {
@@ -159,7 +163,7 @@ impl Decoder {
 
     /// Guest: forgets the session and any half frame.
     pub fn reset(&mut self) {
-        *self = Self { buffer: std::mem::take(&mut self.buffer), start: 0, end: 0, skip: 0, ..*self };
+        *self = Self { buffer: core::mem::take(&mut self.buffer), start: 0, end: 0, skip: 0, ..*self };
         self.manner = Manner::Lenient { session: None };
     }
 

@@ -1,7 +1,6 @@
 //! One job: its process, and the bytes that go in and come out.
 
 use crate::link::Outbox;
-use crate::record::Record;
 use crate::spawn::Started;
 use crate::sys;
 use rustix::io::Errno;
@@ -10,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use sublet_guest::frames::{MAX_PAYLOAD_BYTES, WINDOW_BYTES};
 use sublet_guest::messages::{Exec, Refusal, Refused, Status, TAIL_BYTES, Tail, kind};
+use sublet_guest::record::Record;
 
 /// A job and everything held for it; all of it is bounded.
 pub struct Job {

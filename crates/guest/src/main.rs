@@ -11,7 +11,6 @@ mod job;
 mod link;
 mod notice;
 mod port;
-mod record;
 mod scratch;
 mod serve;
 mod sftp;

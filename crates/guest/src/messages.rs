@@ -37,6 +37,9 @@
 //! A stream is over when Exited and Eof of both channels were said. Kinds 64 and up are left for
 //! streams that are not jobs: connections to guest ports, file transfer.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 mod payloads;
 
 pub use payloads::{decode_jobs, encode_jobs};
@@ -264,6 +267,8 @@ pub enum Refusal {
     NotFound,
     /// The kernel said no; the words say what.
     Failed,
+    /// It could, and nothing would be gained: not now, and not later.
+    Pointless,
 }
 
 /// A refusal in full.

@@ -10,7 +10,8 @@
 //! While a host listens, the job waits once a window is unconfirmed. While none does, the job goes on
 //! and what is oldest goes.
 
-use sublet_guest::frames::{MAX_PAYLOAD_BYTES, WINDOW_BYTES};
+use crate::frames::{MAX_PAYLOAD_BYTES, WINDOW_BYTES};
+use alloc::vec::Vec;
 
 /// Most that is held while no host listens; twice that for a moment.
 const HELD_BYTES: usize = WINDOW_BYTES as usize;
@@ -68,6 +69,7 @@ impl Record {
     }
 
     /// The next bytes to send; they count as sent. Empty when there are none, or a window is unconfirmed.
+    #[allow(clippy::should_implement_trait, reason = "lends from itself, so it is no Iterator")]
     pub fn next(&mut self) -> &[u8] {
         let at = (self.sent - self.start) as usize;
         let end = self.bytes.len().min(at + MAX_PAYLOAD_BYTES).min(WINDOW_BYTES as usize).max(at);

@@ -9,52 +9,13 @@ mod attributes;
 mod files;
 mod handles;
 mod names;
-mod wire;
 
 use files::{Answer, Server};
 use std::io::{self, Read, Write};
-use wire::Packet;
+use sublet_guest::sftp_wire::{self as wire, MAX_PACKET_BYTES, Packet, VERSION, kind};
 
-/// Most bytes of one packet, as in OpenSSH.
-const MAX_PACKET_BYTES: usize = 256 * 1024;
-/// Most bytes a client may read or write at once.
-const MAX_DATA_BYTES: usize = MAX_PACKET_BYTES - 1024;
 /// Read ahead from the client, so that many small requests cost one call.
 const INPUT_BYTES: usize = 512 * 1024;
-/// Version of the protocol.
-const VERSION: u32 = 3;
-
-/// Kinds of packets.
-mod kind {
-    pub const INIT: u8 = 1;
-    pub const VERSION: u8 = 2;
-    pub const OPEN: u8 = 3;
-    pub const CLOSE: u8 = 4;
-    pub const READ: u8 = 5;
-    pub const WRITE: u8 = 6;
-    pub const LSTAT: u8 = 7;
-    pub const FSTAT: u8 = 8;
-    pub const SETSTAT: u8 = 9;
-    pub const FSETSTAT: u8 = 10;
-    pub const OPENDIR: u8 = 11;
-    pub const READDIR: u8 = 12;
-    pub const REMOVE: u8 = 13;
-    pub const MKDIR: u8 = 14;
-    pub const RMDIR: u8 = 15;
-    pub const REALPATH: u8 = 16;
-    pub const STAT: u8 = 17;
-    pub const RENAME: u8 = 18;
-    pub const READLINK: u8 = 19;
-    pub const SYMLINK: u8 = 20;
-    pub const STATUS: u8 = 101;
-    pub const HANDLE: u8 = 102;
-    pub const DATA: u8 = 103;
-    pub const NAME: u8 = 104;
-    pub const ATTRS: u8 = 105;
-    pub const EXTENDED: u8 = 200;
-    pub const EXTENDED_REPLY: u8 = 201;
-}
-
 /// Serves one client until it ends its input.
 pub fn serve(input: impl Read, mut output: impl Write) -> io::Result<()> {
     let mut input = Input { from: input, bytes: vec![0; INPUT_BYTES], start: 0, end: 0 };

@@ -5,7 +5,6 @@
 use crate::cgroup::Fence;
 use crate::job::Job;
 use crate::link::Outbox;
-use crate::record::Record;
 use crate::serve::Manner;
 use crate::spawn::{self, refused};
 use crate::{identity, scratch, stats, sys, template};
@@ -15,6 +14,7 @@ use sublet_guest::messages::{
     self, Attach, Exec, Identity, JobState, MAX_ENDED_JOBS, MAX_RECORDED_JOBS, MAX_RUNNING_JOBS, PROTOCOL_VERSION,
     Refusal, Refused, Tail, Welcome, kind,
 };
+use sublet_guest::record::Record;
 
 /// Ended jobs whose last output is still kept.
 const KEPT_TAILS: usize = 8;

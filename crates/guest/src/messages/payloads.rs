@@ -5,6 +5,7 @@ use super::{
     MAX_WORDS, PROTOCOL_VERSION, Pty, Ready, Refusal, Refused, Stats, Status, Tail, Welcome,
 };
 use crate::codec::{Malformed, Reader, Writer};
+use alloc::vec::Vec;
 
 impl Identity {
     /// As a payload.
@@ -291,6 +292,7 @@ impl Refused {
             3 => Refusal::TooMany,
             4 => Refusal::NotFound,
             5 => Refusal::Failed,
+            6 => Refusal::Pointless,
             _ => return Err(Malformed),
         };
         let words = r.text(MAX_TEXT_BYTES)?;

@@ -31,7 +31,7 @@ fn welcome() -> Welcome {
 #[test]
 fn said_is_heard() {
     let identity = Identity { lease: "l".into(), hostname: "h".into(), entropy: vec![9; 64], ..Identity::default() };
-    let refused = Refused { why: Refusal::NotFound, words: "ünknown".into() };
+    let refused = Refused { why: Refusal::Pointless, words: "ünknown".into() };
     let stats = Stats { uptime_micros: 1, processes: 3, ..Stats::default() };
     let ready = Ready { uptime_micros: 5, kernel: "6.12".into(), vcpus: 2, memory_kib: 9 };
     let tail = Tail { dropped_bytes: 3, bytes: vec![1, 2] };

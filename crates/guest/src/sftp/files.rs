@@ -1,10 +1,8 @@
 //! One request, one answer: what each kind of request does to files.
 
-use super::attributes::Attributes;
+use super::attributes;
 use super::handles::{Handles, MAX_OPEN, Open};
 use super::names::Name;
-use super::wire::{self, Malformed, Packet};
-use super::{MAX_DATA_BYTES, MAX_PACKET_BYTES, kind};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -13,6 +11,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use sublet_guest::sftp_wire::{self as wire, Attributes, MAX_DATA_BYTES, MAX_PACKET_BYTES, Malformed, Packet, kind};
 
 /// Most entries of a folder told at once.
 const MAX_LISTED: usize = 100;
@@ -185,12 +184,12 @@ impl Server {
 
     fn describe_open(&mut self, packet: &mut Packet<'_>) -> Answered {
         let file = self.file(packet)?;
-        Ok(Answer::Attributes(Attributes::from(&file.metadata()?)))
+        Ok(Answer::Attributes(attributes::of(&file.metadata()?)))
     }
 
     fn change_open(&mut self, packet: &mut Packet<'_>) -> Answered {
         let file = self.file(packet)?;
-        Attributes::read(packet)?.apply(file)?;
+        attributes::apply(&Attributes::read(packet)?, file)?;
         done()
     }
 
@@ -228,7 +227,7 @@ impl Server {
             }
             b"lsetstat@openssh.com" => {
                 let path = path(packet)?;
-                Attributes::read(packet)?.apply_at(path, false)?;
+                attributes::apply_at(&Attributes::read(packet)?, path, false)?;
             }
             b"fsync@openssh.com" => self.file(packet)?.sync_all()?,
             b"statvfs@openssh.com" => return Ok(Answer::Extended(room(rustix::fs::statvfs(path(packet)?)?))),
@@ -254,14 +253,14 @@ impl Server {
 fn by_name(kind: u8, packet: &mut Packet<'_>) -> Answered {
     let path = path(packet)?;
     match kind {
-        kind::STAT => return Ok(Answer::Attributes(Attributes::from(&fs::metadata(path)?))),
-        kind::LSTAT => return Ok(Answer::Attributes(Attributes::from(&fs::symlink_metadata(path)?))),
+        kind::STAT => return Ok(Answer::Attributes(attributes::of(&fs::metadata(path)?))),
+        kind::LSTAT => return Ok(Answer::Attributes(attributes::of(&fs::symlink_metadata(path)?))),
         kind::REALPATH => return real_path(path),
         kind::READLINK => {
             let target = fs::read_link(path)?.into_os_string().into_vec();
             return Ok(Answer::Names(vec![Name::bare(target)]));
         }
-        kind::SETSTAT => Attributes::read(packet)?.apply_at(path, true)?,
+        kind::SETSTAT => attributes::apply_at(&Attributes::read(packet)?, path, true)?,
         kind::REMOVE => fs::remove_file(path)?,
         kind::RMDIR => fs::remove_dir(path)?,
         kind::MKDIR => {

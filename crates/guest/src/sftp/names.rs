@@ -1,9 +1,9 @@
 //! A file's name and its line in a listing, which clients show as it comes.
 
-use super::attributes::Attributes;
-use super::wire;
+use super::attributes;
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use sublet_guest::sftp_wire::{self as wire, Attributes, date};
 
 /// One entry of a listing.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Name {
         )
         .into_bytes();
         line.extend_from_slice(&name);
-        Self { name, line, attributes: Attributes::from(known) }
+        Self { name, line, attributes: attributes::of(known) }
     }
 
     /// Appends it to an answer.
@@ -71,38 +71,10 @@ fn mode(known: &Metadata) -> String {
     std::iter::once(kind).chain(triples).collect()
 }
 
-/// A date in UTC, as a listing has it. The calendar is Howard Hinnant's `civil_from_days`.
-fn date(seconds: i64) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = (month + 2) % 12;
-    let year = year_of_era + era * 400 + i64::from(month < 2);
-    format!("{} {day:>2} {year} {:02}:{:02}", MONTHS[month as usize], rest / 3600, rest / 60 % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "Jan  1 1970 00:00"),
-            (951_782_399, "Feb 28 2000 23:59"),
-            (951_782_400, "Feb 29 2000 00:00"),
-            (1_735_689_599, "Dec 31 2024 23:59"),
-            (-1, "Dec 31 1969 23:59"),
-        ] {
-            assert_eq!(date(seconds), expected);
-        }
-    }
 
     #[test]
     fn modes_read_as_ls_prints_them() {

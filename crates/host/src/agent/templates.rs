@@ -7,7 +7,7 @@ use crate::guest_link::{GuestLink, LinkError, Refusal};
 use crate::images::Fetched;
 use crate::reconcile::Life;
 use crate::store::{Stage, Store, StoreError};
-use crate::templates::decide::{LAST_STARTS, Scene, Wanted, next};
+use crate::templates::decide::{LAST_STARTS, MOST_FAILURES, Scene, Wanted, next};
 use crate::templates::{Key, Shape, Shelf, ShelfError, Taken};
 use crate::vmm::{Birth, Boottime, Machine, MachineSpec, Vmm};
 use anyhow::{Context, ensure};
@@ -188,6 +188,13 @@ async fn make_next<V: Vmm>(shared: &Arc<Shared<V>>) -> anyhow::Result<bool> {
             tracing::info!(%key, image = recipe.image.name, took = ?begun.elapsed(), "a template was made");
             return Ok(true);
         }
+        Some(Err(error)) if is_pointless(&error) => {
+            tracing::info!(%key, image = recipe.image.name, "no template is made of it: it boots as quickly");
+            templates.demand().failures.insert(key, MOST_FAILURES);
+            ended?;
+            templates.shelf.give_up()?;
+            return Ok(true);
+        }
         Some(Err(error)) => {
             *templates.demand().failures.entry(key).or_default() += 1;
             templates.shelf.give_up()?;
@@ -197,6 +204,11 @@ async fn make_next<V: Vmm>(shared: &Arc<Shared<V>>) -> anyhow::Result<bool> {
     ended?;
     templates.shelf.give_up()?;
     Ok(false)
+}
+
+/// Whether a guest said that copies of it would gain nothing: it is not asked again.
+fn is_pointless(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(LinkError::Refused { why: Refusal::Pointless, .. }))
 }
 
 fn memory_bytes(shape: &Shape) -> u64 {

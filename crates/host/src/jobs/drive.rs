@@ -125,7 +125,9 @@ async fn drive(job: Arc<Job>, user: String, link: GuestLink, mut known: bool) {
 fn refusal(why: Refusal) -> JobEvent {
     match why {
         Refusal::TooMany | Refusal::NoIdentity => JobEvent::Busy,
-        Refusal::OtherIdentity | Refusal::Protocol | Refusal::NotFound | Refusal::Failed => JobEvent::Refused,
+        Refusal::OtherIdentity | Refusal::Protocol | Refusal::NotFound | Refusal::Failed | Refusal::Pointless => {
+            JobEvent::Refused
+        }
     }
 }
 
