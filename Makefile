@@ -45,6 +45,7 @@ mutants: ## break the code in every small place: a test has to notice (needs car
 lint: ## format and clippy
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@cd images/wasm/kernel && cargo fmt --check && cargo clippy --lib --bins --tests --features kernel --locked -- -D warnings
 
 bench: $(if $(filter p5 p6 p7 all,$(P)),images) ## compare with peers: `make bench P=p1`
 	@bench/run $(P)
