@@ -18,6 +18,7 @@ pub mod lease;
 mod leasing;
 pub mod market;
 mod market_keys;
+mod module;
 pub mod money;
 mod nearest;
 mod needs;

@@ -5,6 +5,7 @@
 
 use super::job::{self, below};
 use super::leasing::{self, Patience, Rented};
+use super::module::Module;
 use super::needs::Needs;
 use super::renting::{self, Wish};
 use crate::api::Market;
@@ -27,10 +28,11 @@ use sublet_wire::api::LeaseView;
 /// Run one command in a partition of its own, and pay for just that
 ///
 /// Rents, boots, runs, gives back. Streams pass through, the exit status is the command's own (255
-/// if the way to it broke), and the lease ends with the command.
+/// if the way to it broke), and the lease ends with the command. Where the operating system runs
+/// WebAssembly, a command that is a .wasm file here comes along.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  sublet run --os debian -- uname -a\n  sublet run 'cpu>=2 os=debian price<=0.05/h' -- nproc\n  sublet run --cpu 2 --os debian -- sha256sum < big.file\n  sublet run --in . --out results --os debian -- make results\n  sublet run --lease box -- df -h"
+    after_help = "Examples:\n  sublet run --os debian -- uname -a\n  sublet run 'cpu>=2 os=debian price<=0.05/h' -- nproc\n  sublet run --cpu 2 --os debian -- sha256sum < big.file\n  sublet run --in . --out results --os debian -- make results\n  sublet run --lease box -- df -h\n  sublet run --os wasm -- job.wasm < input"
 )]
 pub struct Run {
     #[command(flatten)]
@@ -84,8 +86,8 @@ impl Run {
         }
     }
 
-    fn invocation(&self) -> Invocation {
-        let mut line = ssh::shell_line(&self.command);
+    fn invocation(&self, module: Option<&Module>) -> Invocation {
+        let mut line = module.map_or_else(|| ssh::shell_line(&self.command), |module| module.line(&self.command));
         if self.has_files() {
             line = format!("mkdir -p {FOLDER} && cd {FOLDER} || exit 125\n{line}");
         }
@@ -98,7 +100,7 @@ impl Run {
 
     async fn in_lease(&self, market: &Market, which: &str) -> anyhow::Result<ExitCode> {
         let (pass, key) = leasing::pass_of(market, which).await?;
-        enter(market, &pass, &key, self.invocation()).await
+        enter(market, &pass, &key, self.invocation(None)).await
     }
 
     async fn in_new_lease(&self, market: &Market, verbose: bool) -> anyhow::Result<ExitCode> {
@@ -115,8 +117,9 @@ impl Run {
         let progress =
             Arc::new(Progress::start(format!("{}: granted on {}", rented.lease.name, rented.lease.host_name)));
         let ended = async {
-            self.bring_in(market, &rented, &progress).await?;
-            let ended = self.at_the_door(market, &rented, &progress).await?;
+            let module = Module::wanted(market, &rented.lease, &self.command).await?;
+            self.bring_in(market, &rented, module.as_ref(), &progress).await?;
+            let ended = self.at_the_door(market, &rented, module.as_ref(), &progress).await?;
             let brought = self.bring_out(&rented, &ended).await;
             anyhow::Ok((ended, brought))
         };
@@ -156,7 +159,21 @@ impl Run {
         }
     }
 
-    async fn bring_in(&self, market: &Market, rented: &Rented, progress: &Progress) -> anyhow::Result<()> {
+    async fn bring_in(
+        &self,
+        market: &Market,
+        rented: &Rented,
+        module: Option<&Module>,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        if let Some(module) = module {
+            if self.has_files() {
+                return Err(module.comes_alone().into());
+            }
+            leasing::until_ready(market, rented.lease.clone(), progress, Patience::new(None)).await?;
+            progress.clear();
+            return module.bring_in(rented).await;
+        }
         if !self.has_files() {
             return Ok(());
         }
@@ -189,8 +206,14 @@ impl Run {
     }
 
     /// Calls `ssh`, again while the host does not know the lease yet.
-    async fn at_the_door(&self, market: &Market, rented: &Rented, progress: &Arc<Progress>) -> anyhow::Result<Ended> {
-        let Rented { lease, pass, key } = rented;
+    async fn at_the_door(
+        &self,
+        market: &Market,
+        rented: &Rented,
+        module: Option<&Module>,
+        progress: &Arc<Progress>,
+    ) -> anyhow::Result<Ended> {
+        let lease = &rented.lease;
         if self.tty {
             // A terminal of the guest and a progress line can't share a screen.
             leasing::until_ready(market, lease.clone(), progress, Patience::new(None)).await?;
@@ -206,7 +229,7 @@ impl Run {
             }
         };
         tokio::pin!(watch);
-        let call = self.call(market, lease, pass, key, progress);
+        let call = self.call(market, rented, module, progress);
         tokio::pin!(call);
         let mut watching = !self.tty;
         loop {
@@ -224,15 +247,15 @@ impl Run {
     async fn call(
         &self,
         market: &Market,
-        lease: &LeaseView,
-        pass: &Pass,
-        key: &ClientKey,
+        rented: &Rented,
+        module: Option<&Module>,
         progress: &Arc<Progress>,
     ) -> anyhow::Result<Ended> {
+        let Rented { lease, pass, key } = rented;
         let until = Instant::now() + DOOR;
         let mut pause = Duration::from_millis(50);
         loop {
-            let ended = ssh::run(self.invocation(), pass, key, first_byte(progress, self.tty)).await?;
+            let ended = ssh::run(self.invocation(module), pass, key, first_byte(progress, self.tty)).await?;
             let Ended::Broken(said) = &ended else { return Ok(ended) };
             let wanted = || async { market.lease(&lease.id.to_string()).await.is_ok_and(|l| l.state.is_wanted()) };
             if !never_began(said) || Instant::now() + pause > until || !wanted().await {

@@ -30,4 +30,5 @@ mod systems;
 mod tools;
 mod verified;
 mod warm;
+mod wasm;
 mod work;

@@ -11,7 +11,7 @@ use sublet_testing::world::{PATIENCE, eventually};
 use sublet_testing::{Person, World};
 
 /// A world whose one host makes templates.
-fn world(memory: &str) -> Result<World> {
+pub fn world(memory: &str) -> Result<World> {
     let mut world = World::start(options(&[])?)?;
     let partitions = ["left", "right"].map(|name| format!("{name}=cpu:1,memory:{memory}"));
     world.add_host_with("host-a", &partitions, &[])?;
@@ -19,7 +19,7 @@ fn world(memory: &str) -> Result<World> {
 }
 
 /// The folders of templates that are whole.
-fn templates(world: &World) -> Vec<PathBuf> {
+pub fn templates(world: &World) -> Vec<PathBuf> {
     let entries = fs::read_dir(world.hosts[0].state.join("templates")).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| path.join("template.json").exists()).collect()
 }
@@ -31,7 +31,7 @@ fn template(world: &World) -> Result<PathBuf> {
 }
 
 /// How a lease was started, as its timeline tells.
-fn started(person: &Person, lease: &str) -> Result<String> {
+pub fn started(person: &Person, lease: &str) -> Result<String> {
     let shown = person.lease(lease)?;
     let how = shown["timeline"]["started"].as_str().with_context(|| shown.to_string())?.to_owned();
     let words = person.run(&["lease", "show", lease])?.ok()?.stdout;
@@ -57,7 +57,7 @@ fn check_clock(person: &Person, lease: &str) -> Result<()> {
     Ok(())
 }
 
-fn ready_micros(lease: &Value) -> Result<i64> {
+pub fn ready_micros(lease: &Value) -> Result<i64> {
     let at = |name: &str| lease["timeline"][name].as_i64().with_context(|| format!("{name} in {lease}"));
     Ok(at("ready_at")? - at("granted_at")?)
 }
