@@ -3,6 +3,7 @@
 //! As the first process it is also the system's init; beside systemd it is a service.
 //! One thread, one poll loop, fixed memory: it must answer when everything around it does not.
 
+mod begun;
 mod cgroup;
 mod forward;
 mod identity;
@@ -22,6 +23,7 @@ mod template;
 mod users;
 mod whole;
 
+use begun::Begun;
 use forward::Forward;
 use serve::{Ending, Manner};
 use std::os::fd::OwnedFd;
@@ -109,7 +111,7 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Mode, String> {
 /// Serves the port, whatever happens: what fails is said on the console and tried again.
 fn for_ever(manner: Manner) -> ! {
     sys::protect_self();
-    let mut table = table::Table::new(manner);
+    let mut table = table::Table::new(manner, Begun::new(begun::FOLDER));
     loop {
         let port = port::wait();
         let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve::serve(port, &mut table)));
@@ -124,16 +126,18 @@ fn for_ever(manner: Manner) -> ! {
 }
 
 fn rehearse(socket: OwnedFd) {
-    let mut table = table::Table::new(Manner::Rehearse);
+    let here = std::env::temp_dir().join(format!("sublet-rehearsal-{}", std::process::id()));
+    let mut table = table::Table::new(Manner::Rehearse, Begun::new(&here));
     if let Err(error) = serve::serve(socket, &mut table) {
         say(&format!("sublet-guest: cannot serve: {error}"));
         std::process::exit(1);
     }
+    let _ = std::fs::remove_dir_all(here);
 }
 
 /// Listens as the machine's own end of the port would, one host at a time.
 fn rehearse_at(path: &PathBuf) {
-    let mut table = table::Table::new(Manner::Rehearse);
+    let mut table = table::Table::new(Manner::Rehearse, Begun::new(path.with_extension("begun")));
     let _ = std::fs::remove_file(path);
     let listener = match std::os::unix::net::UnixListener::bind(path) {
         Ok(listener) => listener,

@@ -269,6 +269,8 @@ pub enum Refusal {
     Failed,
     /// It could, and nothing would be gained: not now, and not later.
     Pointless,
+    /// The job was begun by an earlier life of this program: what became of it is not known.
+    Begun,
 }
 
 /// A refusal in full.

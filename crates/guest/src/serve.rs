@@ -100,7 +100,7 @@ impl Turn {
                         Some(ending) => return Ok(ending),
                         None => {}
                     },
-                    Source::Failure(job) => table.jobs[job].learn_start(&mut self.outbox),
+                    Source::Failure(job) => table.learn_start(job, &mut self.outbox),
                     Source::Stdin(job) => table.jobs[job].pump_input(Some(&mut self.outbox)),
                     Source::Output(job, channel) => {
                         table.jobs[job].pump_output(channel, &mut self.outbox);

@@ -2,6 +2,7 @@
 //!
 //! It outlives connections, so that a host that comes back finds its jobs.
 
+use crate::begun::Begun;
 use crate::cgroup::Fence;
 use crate::job::Job;
 use crate::link::Outbox;
@@ -37,12 +38,13 @@ pub struct Table {
     /// Copies of this machine are started.
     template: bool,
     fence: Option<Fence>,
+    begun: Begun,
 }
 
 impl Table {
-    pub fn new(manner: Manner) -> Self {
+    pub fn new(manner: Manner, begun: Begun) -> Self {
         let fence = if manner == Manner::Rehearse { None } else { Fence::set_up() };
-        Self { manner, jobs: Vec::new(), ended: VecDeque::new(), identity: None, template: false, fence }
+        Self { manner, jobs: Vec::new(), ended: VecDeque::new(), identity: None, template: false, fence, begun }
     }
 
     /// Does what a frame says; answers go to the outbox.
@@ -213,12 +215,32 @@ impl Table {
         if self.jobs.iter().any(|job| job.id == exec.job && !job.never_ran) {
             return Err(refused(Refusal::Protocol, format!("job {} is here already", exec.job)));
         }
-        self.start(&Exec { pty: None, keep: true, ..exec }, true, stream)?;
+        self.begin_once(&Exec { pty: None, keep: true, ..exec }, stream)?;
         if let Some(job) = self.jobs.last_mut() {
             job.record = Some(Record::default());
             job.end_input();
         }
         Ok(())
+    }
+
+    /// Starts a job unless an earlier life of this program did.
+    fn begin_once(&mut self, exec: &Exec, stream: u32) -> Result<(), Refused> {
+        let cannot = |error| refused(Refusal::Failed, format!("cannot note that it begins: {error}"));
+        if !self.begun.note(&exec.job).map_err(cannot)? {
+            let words =
+                "it was begun before the program in the partition was started anew: what became of it is not known";
+            return Err(refused(Refusal::Begun, words.into()));
+        }
+        self.start(exec, true, stream).inspect_err(|_| self.begun.forget(&exec.job))
+    }
+
+    /// Learns whether a job's program could be started: one that could not has not begun.
+    pub fn learn_start(&mut self, at: usize, outbox: &mut Outbox) {
+        let job = &mut self.jobs[at];
+        job.learn_start(outbox);
+        if job.never_ran && job.record.is_some() {
+            self.begun.forget(&job.id);
+        }
     }
 
     fn recorded(&mut self, id: &str) -> Result<&mut Job, Refused> {
@@ -234,6 +256,7 @@ impl Table {
         }
         job.hang_up();
         job.record = None;
+        self.begun.forget(id);
         Ok(())
     }
 

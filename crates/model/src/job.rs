@@ -4,9 +4,10 @@
 //!           said to the guest          the guest runs it         cancel, time over
 //! (submit) -> Waiting ------> Starting -----------------> Running ----------------> Stopping(why)
 //!              ^  | <-- not now --|                        |    |                        |
-//!              |  | cancel        | cannot be started      |    | the guest lost it      | it ended,
-//!              |  v               v                        |    v                        | or is lost
-//!              | Ended(cancelled) Ended(failed)            |  Ended(lost)                v
+//!              |  | cancel        | cannot be started;     |    | the guest lost it      | it ended,
+//!              |  |               | lost what it began     |    v                        | or is lost
+//!              |  v               v                        |  Ended(lost)                v
+//!              | Ended(cancelled) Ended(failed | lost)     |                             |
 //!              |                                           v                     Ended(cancelled |
 //!              +--- ended badly, tries are left -- it ended by itself                    timed_out)
 //!                   (its time over counts, too)            |
@@ -16,9 +17,9 @@
 //!
 //! - **Waiting**: the guest was told nothing of this try; a restart of the agent tells it then.
 //! - **Starting**: it may have been told. A guest that does not know the try is told again. A guest that
-//!   does is listened to. So a try is started at most once, for as long as the program in the partition
-//!   lives: one that is killed between starting a try and saying so forgets it, and then it is started
-//!   again. One that has no room for it just now gets the same try a little later.
+//!   does is listened to. So a try is started at most once: a program in the partition that was killed
+//!   finds beside it what its earlier life began, and says that it is lost. One that has no room for it
+//!   just now gets the same try a little later.
 //! - **Running**: a guest that does not know it any more has lost it, and nothing is started twice.
 //! - **Stopping**: signalled; what it says until it is gone is still kept.
 //! - **Ended**: for good. Its output stays until the lease ends or newer jobs need the place.
@@ -99,6 +100,8 @@ pub enum JobEvent {
     Busy,
     /// The guest does not know it.
     Unknown,
+    /// The guest began it once, and knows no more what became of it.
+    Lost,
     /// Its client wants it ended.
     Cancel,
     /// Its time is over.
@@ -120,7 +123,7 @@ impl JobState {
 
             (Self::Starting | Self::Running, Event::Began) => Self::Running,
             (Self::Starting, Event::Unknown | Event::Told) => self,
-            (Self::Running, Event::Unknown) => ended(Outcome::Lost),
+            (Self::Running, Event::Unknown) | (Self::Starting | Self::Running, Event::Lost) => ended(Outcome::Lost),
             (Self::Running, Event::Told) => self,
             (Self::Starting | Self::Running, Event::Refused) => ended(Outcome::Failed),
             (Self::Starting, Event::Busy) => Self::Waiting,
@@ -135,11 +138,11 @@ impl JobState {
             (Self::Stopping { .. }, Event::Exited(0)) => ended(Outcome::Exited { code: 0 }),
             (
                 Self::Stopping { why: StopCause::Cancelled },
-                Event::Exited(_) | Event::Signalled(_) | Event::Unknown | Event::Refused | Event::Busy,
+                Event::Exited(_) | Event::Signalled(_) | Event::Unknown | Event::Lost | Event::Refused | Event::Busy,
             ) => ended(Outcome::Cancelled),
             (
                 Self::Stopping { why: StopCause::TimedOut },
-                Event::Exited(_) | Event::Signalled(_) | Event::Unknown | Event::Refused | Event::Busy,
+                Event::Exited(_) | Event::Signalled(_) | Event::Unknown | Event::Lost | Event::Refused | Event::Busy,
             ) => bad(Outcome::TimedOut),
             (Self::Stopping { .. }, Event::Cancel) => Self::Stopping { why: StopCause::Cancelled },
             (Self::Stopping { .. }, Event::Told | Event::Began | Event::TimeOver) => self,
@@ -194,7 +197,7 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    const EVENTS: [JobEvent; 10] = [
+    const EVENTS: [JobEvent; 11] = [
         JobEvent::Told,
         JobEvent::Began,
         JobEvent::Exited(0),
@@ -203,6 +206,7 @@ mod tests {
         JobEvent::Refused,
         JobEvent::Busy,
         JobEvent::Unknown,
+        JobEvent::Lost,
         JobEvent::Cancel,
         JobEvent::TimeOver,
     ];
@@ -224,28 +228,28 @@ mod tests {
         for (state, without, with) in [
             (
                 JobState::Waiting,
-                "starting waiting waiting waiting waiting waiting waiting waiting cancelled waiting",
-                "starting waiting waiting waiting waiting waiting waiting waiting cancelled waiting",
+                "starting waiting waiting waiting waiting waiting waiting waiting waiting cancelled waiting",
+                "starting waiting waiting waiting waiting waiting waiting waiting waiting cancelled waiting",
             ),
             (
                 JobState::Starting,
-                "starting running exited exited killed failed waiting starting stopping timing",
-                "starting running exited waiting waiting failed waiting starting stopping timing",
+                "starting running exited exited killed failed waiting starting lost stopping timing",
+                "starting running exited waiting waiting failed waiting starting lost stopping timing",
             ),
             (
                 JobState::Running,
-                "running running exited exited killed failed running lost stopping timing",
-                "running running exited waiting waiting failed running lost stopping timing",
+                "running running exited exited killed failed running lost lost stopping timing",
+                "running running exited waiting waiting failed running lost lost stopping timing",
             ),
             (
                 JobState::Stopping { why: StopCause::Cancelled },
-                "stopping stopping exited cancelled cancelled cancelled cancelled cancelled stopping stopping",
-                "stopping stopping exited cancelled cancelled cancelled cancelled cancelled stopping stopping",
+                "stopping stopping exited cancelled cancelled cancelled cancelled cancelled cancelled stopping stopping",
+                "stopping stopping exited cancelled cancelled cancelled cancelled cancelled cancelled stopping stopping",
             ),
             (
                 JobState::Stopping { why: StopCause::TimedOut },
-                "timing timing exited timed out timed out timed out timed out timed out stopping timing",
-                "timing timing exited waiting waiting waiting waiting waiting stopping timing",
+                "timing timing exited timed out timed out timed out timed out timed out timed out stopping timing",
+                "timing timing exited waiting waiting waiting waiting waiting waiting stopping timing",
             ),
         ] {
             assert_eq!((row(state, false).as_str(), row(state, true).as_str()), (without, with), "{state:?}");

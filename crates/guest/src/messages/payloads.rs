@@ -293,6 +293,7 @@ impl Refused {
             4 => Refusal::NotFound,
             5 => Refusal::Failed,
             6 => Refusal::Pointless,
+            7 => Refusal::Begun,
             _ => return Err(Malformed),
         };
         let words = r.text(MAX_TEXT_BYTES)?;

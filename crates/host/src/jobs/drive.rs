@@ -125,6 +125,7 @@ async fn drive(job: Arc<Job>, user: String, link: GuestLink, mut known: bool) {
 fn refusal(why: Refusal) -> JobEvent {
     match why {
         Refusal::TooMany | Refusal::NoIdentity => JobEvent::Busy,
+        Refusal::Begun => JobEvent::Lost,
         Refusal::OtherIdentity | Refusal::Protocol | Refusal::NotFound | Refusal::Failed | Refusal::Pointless => {
             JobEvent::Refused
         }
@@ -218,6 +219,7 @@ mod tests {
     #[test]
     fn a_guest_that_is_busy_is_asked_again_and_one_that_can_not_is_believed() {
         assert_eq!(refusal(Refusal::TooMany), JobEvent::Busy);
+        assert_eq!(refusal(Refusal::Begun), JobEvent::Lost);
         for why in [Refusal::NotFound, Refusal::Failed, Refusal::Protocol] {
             assert_eq!(refusal(why), JobEvent::Refused);
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use sublet_host::guest_link::{GuestLink, Status};
+use sublet_host::guest_link::{GuestLink, LinkError, Status};
 use sublet_host::jobs::{self, Jobs, LeaseJobs};
 use sublet_host::ssh::{Admission, Door, LeaseKey, SessionEvent, SshServer};
 use sublet_model::units::{GiB, MiB};
@@ -135,7 +135,14 @@ impl House {
 
     pub async fn boot(&self) {
         let socket = self.guest.lock().unwrap().socket();
-        let link = GuestLink::connect(&socket, rehearsal::soon()).await.unwrap();
+        let link = loop {
+            match GuestLink::connect(&socket, rehearsal::soon()).await {
+                Ok(link) => break link,
+                // What a program forked that was killed holds its socket open for a moment.
+                Err(LinkError::Gone) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(other) => panic!("{other}"),
+            }
+        };
         link.identify(&rehearsal::identity("lease_a", 3)).await.unwrap();
         let jobs = self.jobs.lock().unwrap().of(&key()).unwrap();
         let drive = tokio::spawn(jobs::serve(jobs, "root".into(), link.clone()));
