@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
+pub mod bare;
 pub mod classad;
 pub mod cpu;
 pub mod data;
