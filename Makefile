@@ -47,5 +47,5 @@ lint: ## format and clippy
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@cd images/wasm/kernel && cargo fmt --check && cargo clippy --lib --bins --tests --features kernel --locked -- -D warnings
 
-bench: $(if $(filter p4 p5 p6 p7 all,$(P)),images) ## compare with peers: `make bench P=p1`
+bench: $(if $(filter p4 p5 p6 p7 p8 caps all,$(P)),images) ## compare with peers: `make bench P=p1`
 	@bench/run $(P)
