@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use sublet_model::identity::Sha256Digest;
 
@@ -164,8 +164,12 @@ pub fn private_folder(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("failed to make {}", path.display()))
 }
 
-/// Writes a file that only its owner reads, whole or not at all.
+/// Writes a file that only its owner reads, whole or not at all. One that says the same already stays.
 pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let private = |metadata: &fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 == 0;
+    if fs::symlink_metadata(path).is_ok_and(|m| private(&m)) && fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}", uuid::Uuid::now_v7().simple()));
     let write = || {
@@ -183,7 +187,6 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn context(market: &str) -> Context {
         Context {

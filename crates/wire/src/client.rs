@@ -10,6 +10,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use sublet_model::identity::{SecretKey, Sha256Digest};
 use sublet_model::ids::{HostId, RequestId};
@@ -59,7 +60,10 @@ impl ClientError {
 /// A market, and as whom to speak to it.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    /// Made when it is first needed: reading the certificates that a computer trusts takes longer than a command
+    /// that asks the market nothing.
+    http: Arc<OnceLock<reqwest::Client>>,
+    fingerprint: Option<Sha256Digest>,
     base: String,
     token: Option<String>,
 }
@@ -100,19 +104,27 @@ impl Client {
             }
             other => return Err(ClientError::Unusable(format!("{base}: {other} is not http or https"))),
         }
+        Ok(Self { http: Arc::default(), fingerprint, base: base.trim_end_matches('/').into(), token })
+    }
+
+    fn http(&self) -> Result<&reqwest::Client, ClientError> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
         let builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .timeout(Duration::from_secs(60))
             .no_proxy()
             .user_agent(concat!("sublet/", env!("CARGO_PKG_VERSION")));
-        let builder = match fingerprint {
-            Some(print) => builder.tls_backend_preconfigured(
-                crate::tls::pinned(print).map_err(|e| ClientError::Unusable(e.to_string()))?,
-            ),
+        let unusable = |reason: String| ClientError::Unusable(reason);
+        let builder = match self.fingerprint {
+            Some(print) => {
+                builder.tls_backend_preconfigured(crate::tls::pinned(print).map_err(|e| unusable(e.to_string()))?)
+            }
             None => builder,
         };
-        let http = builder.build().map_err(|e| ClientError::Unusable(e.to_string()))?;
-        Ok(Self { http, base: base.trim_end_matches('/').into(), token })
+        let http = builder.build().map_err(|e| unusable(e.to_string()))?;
+        Ok(self.http.get_or_init(|| http))
     }
 
     /// The address of the market.
@@ -125,27 +137,27 @@ impl Client {
         Self { token: Some(token.into()), ..self.clone() }
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
-        match &self.token {
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
+        let request = self.http()?.request(method, format!("{}{path}", self.base));
+        Ok(match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
-        }
+        })
     }
 
     /// GET.
     pub async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {
-        self.answer(self.request(Method::GET, path)).await
+        self.answer(self.request(Method::GET, path)?).await
     }
 
     /// DELETE.
     pub async fn delete<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {
-        self.answer(self.request(Method::DELETE, path)).await
+        self.answer(self.request(Method::DELETE, path)?).await
     }
 
     /// PUT: names the whole of what is to be, so it may be repeated.
     pub async fn put<B: Serialize, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, ClientError> {
-        self.answer(self.request(Method::PUT, path).json(body)).await
+        self.answer(self.request(Method::PUT, path)?.json(body)).await
     }
 
     /// POST under a fresh idempotency key, repeated with the same key while the market can't be
@@ -164,7 +176,7 @@ impl Client {
         let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
         let mut pause = Duration::from_millis(50);
         loop {
-            let request = self.request(Method::POST, path).header(IDEMPOTENCY_KEY, key).json(body);
+            let request = self.request(Method::POST, path)?.header(IDEMPOTENCY_KEY, key).json(body);
             match self.answer(request).await {
                 Err(error) if error.is_transient() && tokio::time::Instant::now() + pause < give_up => {
                     tracing::debug!(%error, path, "repeating");
@@ -178,7 +190,7 @@ impl Client {
 
     /// GET of a document that counts to the byte.
     pub async fn document(&self, path: &str) -> Result<Vec<u8>, ClientError> {
-        self.accepted(self.request(Method::GET, path)).await
+        self.accepted(self.request(Method::GET, path)?).await
     }
 
     async fn answer<A: DeserializeOwned>(&self, request: RequestBuilder) -> Result<A, ClientError> {
@@ -234,7 +246,7 @@ impl Client {
 
     /// Listens to what happens in the market, from after the event with the id `last` on, or from now on.
     pub async fn listen(&self, last: Option<&str>) -> Result<Listening, ClientError> {
-        let mut request = self.request(Method::GET, "/v1/events").timeout(Duration::from_secs(24 * 3600));
+        let mut request = self.request(Method::GET, "/v1/events")?.timeout(Duration::from_secs(24 * 3600));
         if let Some(last) = last {
             request = request.header(LAST_EVENT_ID, last);
         }
@@ -247,7 +259,7 @@ impl Client {
 
     /// A raw request, for downloads.
     pub async fn fetch(&self, path: &str, from_byte: u64) -> Result<Response, ClientError> {
-        let mut request = self.request(Method::GET, path).timeout(Duration::from_secs(24 * 3600));
+        let mut request = self.request(Method::GET, path)?.timeout(Duration::from_secs(24 * 3600));
         if from_byte > 0 {
             request = request.header("range", format!("bytes={from_byte}-"));
         }
@@ -355,7 +367,7 @@ impl HostSession {
         let mac = mac::seal(&self.mac_key, self.session, self.seq, &body);
         let call = self
             .client
-            .request(Method::POST, &format!("/v1/hosts/{}/sync", self.host))
+            .request(Method::POST, &format!("/v1/hosts/{}/sync", self.host))?
             .timeout(sync::HOLD + Duration::from_secs(10))
             .header(header::SESSION, self.session)
             .header(header::SEQ, self.seq)
