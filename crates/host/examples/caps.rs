@@ -2,6 +2,8 @@
 //! processor, for so long; prints the version of the control groups, what each group got of a processor, and what
 //! was left to those outside. The benchmark of caps runs it here and inside a partition.
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use anyhow::{Context, Result, bail};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
