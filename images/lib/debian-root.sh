@@ -17,13 +17,13 @@ readonly server_packages=(
 # changes: this is nearly all of a build's time.
 debootstrapped() {
   local base key root=$work_dir/bootstrap
-  key=$({ declare -f bootstrap clean_root; echo "${include[*]}"; index_digest; } | sha256sum | cut -c 1-16)
-  base=$cache_dir/$recipe-base-$key.tar
+  key=$({ declare -f bootstrap clean_root trim_root; echo "${include[*]}"; index_digest; } | sha256sum | cut -c 1-16)
+  base=$cache_dir/debian-$suite-base-$key.tar
   if [ ! -f "$base" ]; then
     say "bootstrapping Debian $suite: a minute or two"
     bootstrap "$root"
     clean_root "$root"
-    rm -f "$cache_dir/$recipe"-base-*.tar
+    rm -f "$cache_dir/debian-$suite"-base-*.tar
     as_root tar --create --numeric-owner --xattrs --sort=name --one-file-system \
       --file "$base.new" --directory "$root" .
     mv -f "$base.new" "$base"
@@ -40,17 +40,12 @@ bootstrap() {
     { tail -n 20 "$work_dir/debootstrap.log" >&2; fail "debootstrap failed: see above"; }
 }
 
-# Takes out what belongs to this build or this machine, and what nobody reads in a rented computer.
-# Licences stay.
+# Takes out what belongs to this build or this machine.
 clean_root() {
   local root=$1
-  as_root rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/cache/ldconfig/* \
-    "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old "$root"/var/log/* "$root"/tmp/* \
-    "$root"/run/* "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/.pwd.lock \
-    "$root"/etc/*- "$root"/debootstrap "$root"/var/lib/systemd/random-seed \
-    "$root"/usr/share/man "$root"/usr/share/info "$root"/usr/share/locale "$root"/usr/share/doc-base
-  as_root find "$root/usr/share/doc" -type f ! -name copyright -delete
-  as_root find "$root/usr/share/doc" -depth -type d -empty -delete
+  trim_root "$root"
+  as_root rm -rf "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/debootstrap \
+    "$root"/var/lib/systemd/random-seed
   # Debian's own mirror, whichever one this build used.
   local mirror
   mirror=$(sed -n 's/^DEF_MIRROR="\(.*\)"$/\1/p' "$(command -v debootstrap)")
@@ -66,4 +61,37 @@ clean_root() {
   as_root rm -f "$root"/usr/lib/systemd/system/multi-user.target.wants/{dbus,systemd-logind}.service
   as_root install -m 0644 /dev/null "$root/etc/resolv.conf"
   as_root install -m 0644 /dev/null "$root/etc/fstab"
+}
+
+# Takes out what installing left behind, and what nobody reads in a rented computer. Licences stay.
+trim_root() {
+  local root=$1
+  as_root rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/cache/ldconfig/* \
+    "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old "$root"/var/log/* "$root"/tmp/* \
+    "$root"/run/* "$root"/etc/.pwd.lock "$root"/etc/*- \
+    "$root"/usr/share/man "$root"/usr/share/info "$root"/usr/share/locale "$root"/usr/share/doc-base
+  as_root find "$root/usr/share/doc" -type f ! -name copyright -delete
+  as_root find "$root/usr/share/doc" -depth -type d -empty -delete
+}
+
+# install_packages ROOT NAME...: with what they need, from the suite in use. They are fetched and
+# checked outside and installed without a network; nothing is started.
+install_packages() {
+  local root=$1 debs=$cache_dir/debs-$suite
+  shift
+  say "installing $*"
+  mkdir -p "$debs/partial"
+  rm -f "$debs"/*.deb
+  apt-get "${apt_options[@]}" -o "Dir::State::status=$root/var/lib/dpkg/status" -o "Dir::Cache::archives=$debs" \
+    --no-install-recommends --download-only -y -qq install "$@" >"$work_dir/install.log" 2>&1 ||
+    { tail -n 20 "$work_dir/install.log" >&2; fail "$* could not be fetched: see above"; }
+  as_root cp -r "$debs" "$root/debs"
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$root/usr/sbin/policy-rc.d" >/dev/null
+  as_root chmod 0755 "$root/usr/sbin/policy-rc.d"
+  as_root chroot "$root" env -i PATH=/usr/sbin:/usr/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive \
+    sh -c 'dpkg --unpack --force-unsafe-io /debs/*.deb && dpkg --configure --force-unsafe-io -a' \
+    >"$work_dir/install.log" 2>&1 </dev/null ||
+    { tail -n 20 "$work_dir/install.log" >&2; fail "$* could not be installed: see above"; }
+  as_root rm -r "$root/debs" "$root/usr/sbin/policy-rc.d"
+  trim_root "$root"
 }

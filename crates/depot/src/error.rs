@@ -46,6 +46,20 @@ pub enum DepotError {
         /// What it should be.
         role: &'static str,
     },
+    /// A file that is no disk that could be booted.
+    #[error("{} is neither a qcow2 file nor a raw disk with a boot sector: `qemu-img convert -O qcow2` makes one", .path.display())]
+    UnknownDisk {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A disk that may not be booted.
+    #[error("{} can't become an image: {reason}", path.display())]
+    BadDisk {
+        /// The disk.
+        path: PathBuf,
+        /// What is wrong.
+        reason: sublet_model::image::disk::BadDisk,
+    },
     /// The manifest could not be signed.
     #[error("failed to sign the manifest: {0}")]
     Sign(#[from] sublet_model::identity::IdentityError),

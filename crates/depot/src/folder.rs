@@ -96,13 +96,16 @@ impl Depot {
     pub fn add(&self, output: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<Added, DepotError> {
         let recipe = Recipe::read(output)?;
         self.sweep();
-        let mut blobs = BTreeMap::new();
         for (role, file) in recipe.files() {
-            let source = output.join(file);
-            if !source.is_file() {
+            if !output.join(file).is_file() {
                 let recipe = Recipe::path_in(output);
                 return Err(DepotError::MissingFile { recipe, file: file.into(), role });
             }
+        }
+        recipe.check_files(output)?;
+        let mut blobs = BTreeMap::new();
+        for (role, file) in recipe.files() {
+            let source = output.join(file);
             blobs.insert(file.to_string(), self.take_in(&source, role, progress)?);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());

@@ -10,6 +10,7 @@
 //! What is not here: who may boot what. The market's catalogue decides that, and a host checks
 //! every byte itself.
 
+mod disk;
 mod error;
 mod folder;
 mod key;
@@ -17,7 +18,8 @@ mod recipe;
 mod server;
 mod verified;
 
+pub use disk::format_of;
 pub use error::DepotError;
 pub use folder::{Added, Depot, Finding, Step};
-pub use recipe::Recipe;
+pub use recipe::{BootFiles, Minimum, Recipe};
 pub use server::{DEFAULT_ADDRESS, Server, serve};

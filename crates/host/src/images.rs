@@ -13,17 +13,6 @@ pub use cache::{Cache, DEFAULT_LIMIT_BYTES};
 use std::path::PathBuf;
 use sublet_model::identity::Sha256Digest;
 
-/// Where an image's files are, verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// The kernel.
-    pub kernel: PathBuf,
-    /// The first file system.
-    pub initrd: Option<PathBuf>,
-    /// The root file system.
-    pub root: Option<PathBuf>,
-}
-
 /// Why a blob can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -33,7 +22,7 @@ pub enum ImageError {
     /// The depot did not give it, though it was asked again.
     #[error("failed to fetch the {what} {digest} from {depot}: {reason}")]
     Fetch {
-        /// Kernel, initrd or root.
+        /// Which part of the image.
         what: &'static str,
         /// Which blob.
         digest: Sha256Digest,
@@ -47,7 +36,7 @@ pub enum ImageError {
         "the {what} from {depot} is not what was signed: its digest is {got}, not {digest}; nothing of it was kept"
     )]
     WrongDigest {
-        /// Kernel, initrd or root.
+        /// Which part of the image.
         what: &'static str,
         /// Which blob it should be.
         digest: Sha256Digest,
@@ -59,7 +48,7 @@ pub enum ImageError {
     /// More bytes than the manifest says.
     #[error("the {what} from {depot} has more than the {bytes} bytes of its manifest; nothing of it was kept")]
     TooLong {
-        /// Kernel, initrd or root.
+        /// Which part of the image.
         what: &'static str,
         /// How many it should be.
         bytes: u64,

@@ -24,6 +24,7 @@ pub mod path;
 pub mod reconcile;
 pub mod store;
 pub mod sync;
+pub mod system_disk;
 pub mod templates;
 pub mod terms;
 

@@ -14,9 +14,11 @@ mod warm;
 
 use crate::cgroup::{Confinement, Group, Limits};
 use crate::guard::record::{Order, RunDir};
-use crate::scratch;
+use crate::scratch::{self, Secret};
+use crate::system_disk;
 use crate::vmm::{
-    Accelerator, Birth, Boottime, ExitCause, ExitRecord, Machine, MachineSpec, Observed, Usage, Vmm, VmmError,
+    Accelerator, Birth, BootFiles, Boottime, ExitCause, ExitRecord, Machine, MachineSpec, Observed, Usage, Vmm,
+    VmmError,
 };
 use live::Live;
 use process::Processes;
@@ -138,15 +140,11 @@ impl QemuVmm {
         })
     }
 
-    /// Makes the scratch disk of a life; what opens it is for its monitor alone.
-    async fn make_disk(&self, spec: &MachineSpec) -> Result<Option<OwnedFd>, VmmError> {
-        if spec.disk == GiB(0) {
-            return Ok(None);
-        }
-        let (path, size) = (spec.run_dir.join(scratch::FILE), spec.disk);
-        let making = tokio::task::spawn_blocking(move || scratch::make(&path, size)?.hand_over().map_err(to_hand_over));
-        let made = making.await.unwrap_or_else(|error| Err(to_hand_over(io::Error::other(error))));
-        made.map(Some).map_err(|error| refused(spec, error.to_string()))
+    /// Makes the disks of a life; what opens them is for its monitor alone.
+    async fn make_disks(&self, spec: &MachineSpec) -> Result<Option<OwnedFd>, VmmError> {
+        let (owned, qemu_img) = (spec.clone(), qemu_img(&self.config.program));
+        let made = tokio::task::spawn_blocking(move || make_disks(&owned, &qemu_img)).await;
+        made.unwrap_or_else(|error| Err(error.to_string())).map_err(|reason| refused(spec, reason))
     }
 
     fn prepare_now(&self, spec: &MachineSpec) -> Result<(), VmmError> {
@@ -195,7 +193,7 @@ impl Vmm for QemuVmm {
         let written = run_dir.write_order(&self.order(spec)?).and_then(|()| run_dir.write_deadline(stop_at));
         written.map_err(|source| system(format!("write the order for {}", spec.partition), source))?;
 
-        let secret = self.make_disk(spec).await?;
+        let secret = self.make_disks(spec).await?;
         let record = process::start_guard(&self.config.guard, &spec.run_dir, secret).await.map_err(failed)?;
         let processes = Processes::hold(&record).map_err(|source| system("hold the guard".to_owned(), source))?;
         let live = live::watch(machine, processes, &self.changes).await.map_err(failed)?;
@@ -325,6 +323,32 @@ impl Vmm for QemuVmm {
     }
 }
 
+/// None where the machine has no disk that is encrypted.
+fn make_disks(spec: &MachineSpec, qemu_img: &Path) -> Result<Option<OwnedFd>, String> {
+    let system = match &spec.boot {
+        BootFiles::Direct { .. } => None,
+        BootFiles::Disk { format, disk, guest } => Some((disk, *format, guest)),
+    };
+    if spec.disk == GiB(0) && system.is_none() {
+        return Ok(None);
+    }
+    let secret = Secret::random().map_err(|error| error.to_string())?;
+    if spec.disk > GiB(0) {
+        scratch::make(&spec.run_dir.join(scratch::FILE), spec.disk, &secret).map_err(|error| error.to_string())?;
+    }
+    if let Some((disk, format, guest)) = system {
+        let made = system_disk::make(spec, (disk, format), guest, qemu_img, &secret);
+        made.map_err(|error| error.to_string())?;
+    }
+    secret.hand_over().map(Some).map_err(|error| format!("failed to hand over what opens the disks: {error}"))
+}
+
+/// It comes with QEMU: beside it, or where programs are looked for.
+fn qemu_img(qemu: &Path) -> PathBuf {
+    let beside = qemu.with_file_name("qemu-img");
+    if beside.exists() { beside } else { "qemu-img".into() }
+}
+
 /// QEMU opens its files again as the partition's user: only the file's own mode counts then.
 fn check_files(spec: &MachineSpec) -> Result<(), String> {
     let template = match &spec.birth {
@@ -333,9 +357,17 @@ fn check_files(spec: &MachineSpec) -> Result<(), String> {
         Birth::Template(files) => [Some(&files.memory), None],
         Birth::Clone(files) => [Some(&files.memory), Some(&files.devices)],
     };
-    let files = [Some(&spec.kernel), spec.initrd.as_ref(), spec.root.as_ref()];
+    let files = match &spec.boot {
+        BootFiles::Direct { kernel, initrd, root } => [Some(kernel), initrd.as_ref(), root.as_ref()],
+        BootFiles::Disk { disk, guest, .. } => [Some(disk), Some(guest), None],
+    };
     files.into_iter().chain(template).flatten().try_for_each(|path| check_file(path, spec.uid, spec.gid))?;
-    check_kernel(&spec.kernel)
+    match &spec.boot {
+        BootFiles::Direct { kernel, .. } => check_kernel(kernel),
+        BootFiles::Disk { format, disk, .. } => {
+            system_disk::disk_bytes(disk, *format).map(drop).map_err(|error| error.to_string())
+        }
+    }
 }
 
 /// QEMU would start nearly anything, and nothing would ever be heard of it.
@@ -370,10 +402,6 @@ fn kvm_group(accelerator: Accelerator) -> Vec<u32> {
         Accelerator::Tcg => Vec::new(),
         Accelerator::Kvm => fs::metadata("/dev/kvm").map(|meta| vec![meta.gid()]).unwrap_or_default(),
     }
-}
-
-fn to_hand_over(error: io::Error) -> scratch::ScratchError {
-    scratch::ScratchError::File("hand over", error)
 }
 
 fn refused(spec: &MachineSpec, reason: String) -> VmmError {

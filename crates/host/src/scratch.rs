@@ -55,7 +55,7 @@ fn file(attempt: &'static str) -> impl Fn(io::Error) -> ScratchError {
     move |error| ScratchError::File(attempt, error)
 }
 
-/// What opens one disk, once.
+/// What opens the disks of one life, and is kept nowhere.
 pub struct Secret(Zeroizing<String>);
 
 impl std::fmt::Debug for Secret {
@@ -65,7 +65,8 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    fn random() -> Result<Self, ScratchError> {
+    /// A new one.
+    pub fn random() -> Result<Self, ScratchError> {
         let bytes = Zeroizing::new(sublet_wire::random_bytes::<32>());
         // As text, for the monitor takes nothing else.
         Ok(Self(Zeroizing::new(data_encoding::HEXLOWER.encode(bytes.as_slice()))))
@@ -87,22 +88,30 @@ pub fn file_bytes(size: GiB) -> u64 {
 }
 
 /// Makes the file, in place of any that was there. Blocks for a fraction of a second.
-pub fn make(path: &Path, size: GiB) -> Result<Secret, ScratchError> {
-    let secret = Secret::random()?;
+pub fn make(path: &Path, size: GiB, secret: &Secret) -> Result<(), ScratchError> {
     let plain = path.with_extension("new");
-    let made = empty_file_system(&plain, size).and_then(|from| encrypted(path, size, &from, &secret));
+    let made = empty_file_system(&plain, size).and_then(|from| {
+        let to = new_file(path)?;
+        take_room(&to, size)?;
+        encrypt(&from, &to, secret)
+    });
     let _ = std::fs::remove_file(&plain);
     if made.is_err() {
         let _ = std::fs::remove_file(path);
     }
-    made.map(|()| secret)
+    made
+}
+
+/// An empty file, in place of any that was there.
+pub fn new_file(path: &Path) -> Result<File, ScratchError> {
+    let _ = std::fs::remove_file(path);
+    let options = File::options().read(true).write(true).create_new(true).mode(0o600).to_owned();
+    options.open(path).map_err(file("make"))
 }
 
 /// An empty file system in a sparse file: but for what describes it nothing of it is written.
 fn empty_file_system(path: &Path, size: GiB) -> Result<File, ScratchError> {
-    let _ = std::fs::remove_file(path);
-    let options = File::options().read(true).write(true).create_new(true).mode(0o600).to_owned();
-    let plain = options.open(path).map_err(file("make"))?;
+    let plain = new_file(path)?;
     plain.set_len(file_bytes(size) - PAYLOAD_BYTES).map_err(file("make"))?;
     let mkfs = MKFS.into_iter().find(|mkfs| Path::new(mkfs).exists()).ok_or(ScratchError::NoMkfs)?;
     let mut command = Command::new(mkfs);
@@ -118,11 +127,8 @@ fn empty_file_system(path: &Path, size: GiB) -> Result<File, ScratchError> {
     Err(ScratchError::Mkfs(size, words))
 }
 
-fn encrypted(path: &Path, size: GiB, from: &File, secret: &Secret) -> Result<(), ScratchError> {
-    let _ = std::fs::remove_file(path);
-    let options = File::options().read(true).write(true).create_new(true).mode(0o600).to_owned();
-    let to = options.open(path).map_err(file("make"))?;
-    take_room(&to, size)?;
+/// Writes what a sparse file holds to another, encrypted, behind a header that `secret` opens.
+pub fn encrypt(from: &File, to: &File, secret: &Secret) -> Result<(), ScratchError> {
     let master = Master::random()?;
     let header = master.header(secret.0.as_bytes(), uuid::Uuid::now_v7())?;
     to.write_all_at(&header, 0).map_err(file("write"))?;

@@ -12,6 +12,7 @@ pub use simulated::{Moment, Operation, SimulatedVmm};
 use std::future::Future;
 use std::path::PathBuf;
 use sublet_model::ids::PartitionId;
+use sublet_model::image::DiskFormat;
 use sublet_model::units::{GiB, MiB, Millicores};
 use sublet_wire::jobs::Figures;
 use uuid::Uuid;
@@ -56,13 +57,9 @@ pub struct MachineSpec {
     pub memory: MiB,
     /// The scratch disk, made for this life and gone with it; 0: none.
     pub disk: GiB,
-    /// An uncompressed kernel with a PVH entry.
-    pub kernel: PathBuf,
-    /// The initial file system, if the image has one.
-    pub initrd: Option<PathBuf>,
-    /// A root file system the guest can only read.
-    pub root: Option<PathBuf>,
-    /// The kernel's command line.
+    /// What boots.
+    pub boot: BootFiles,
+    /// The kernel's command line; empty where a disk's own boot loader has one.
     pub command_line: String,
     /// The name of the virtio-serial port on which the guest program listens.
     pub guest_channel: String,
@@ -76,6 +73,29 @@ pub struct MachineSpec {
     pub accelerator: Accelerator,
     /// How it comes to be.
     pub birth: Birth,
+}
+
+/// The files of an image, verified, by how it boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootFiles {
+    /// The monitor loads the kernel.
+    Direct {
+        /// An uncompressed kernel with a PVH entry.
+        kernel: PathBuf,
+        /// The initial file system, if the image has one.
+        initrd: Option<PathBuf>,
+        /// A root file system the guest can only read.
+        root: Option<PathBuf>,
+    },
+    /// Firmware starts the disk's own boot loader.
+    Disk {
+        /// What the file is.
+        format: DiskFormat,
+        /// The disk; what the guest writes goes elsewhere.
+        disk: PathBuf,
+        /// The guest program, which comes by a disk of its own.
+        guest: PathBuf,
+    },
 }
 
 /// How a machine comes to be.

@@ -1,5 +1,7 @@
 //! An operating system that boots in a partition: a signed manifest and blobs by their digests.
 
+pub mod disk;
+
 use crate::identity::{Sha256Digest, Statement};
 use crate::units::MiB;
 use serde::{Deserialize, Serialize};
@@ -28,16 +30,50 @@ pub enum Boot {
         /// A root file system, attached read-only as the first disk.
         root: Option<Blob>,
     },
+    /// The disk's own boot loader, started by firmware. The guest program comes by a second disk, in
+    /// the form that cloud-init calls NoCloud: any cloud image can be booted so.
+    Disk {
+        /// What starts the boot loader.
+        firmware: Firmware,
+        /// What the file is; never guessed from what is in it.
+        format: DiskFormat,
+        /// The disk. It stays as it is: what a guest writes is gone with its lease.
+        disk: Blob,
+        /// The guest program: static, for this image's processor.
+        guest: Blob,
+    },
+}
+
+/// What starts the boot loader of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Firmware {
+    /// A PC's BIOS: SeaBIOS, as it comes with QEMU.
+    Bios,
+}
+
+/// What the file of a disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskFormat {
+    /// The disk's bytes, one after the other.
+    Raw,
+    /// QEMU's own format.
+    Qcow2,
 }
 
 impl Boot {
     /// Every blob, in the order in which it is needed, each with what it is.
     pub fn blobs(&self) -> Vec<(&'static str, &Blob)> {
-        let Self::Direct { kernel, initrd, root } = self;
-        [Some(("kernel", kernel)), initrd.as_ref().map(|b| ("initrd", b)), root.as_ref().map(|b| ("root", b))]
-            .into_iter()
-            .flatten()
-            .collect()
+        match self {
+            Self::Direct { kernel, initrd, root } => {
+                [Some(("kernel", kernel)), initrd.as_ref().map(|b| ("initrd", b)), root.as_ref().map(|b| ("root", b))]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+            Self::Disk { disk, guest, .. } => vec![("disk", disk), ("guest", guest)],
+        }
     }
 }
 
@@ -55,7 +91,7 @@ pub struct ImageManifest {
     pub arch: String,
     /// How it starts.
     pub boot: Boot,
-    /// Kernel options.
+    /// Kernel options; none where a disk's own boot loader has them.
     pub command_line: String,
     /// Name of the port on which the guest program answers.
     pub guest_channel: String,
@@ -114,11 +150,24 @@ impl ImageManifest {
         if self.boot.blobs().iter().any(|(_, b)| b.bytes == 0 || b.bytes > Self::LARGEST_BLOB) {
             return Err("a blob of the manifest is empty, or larger than 64 GiB".into());
         }
+        if let Boot::Disk { guest, .. } = &self.boot {
+            if !self.command_line.is_empty() {
+                return Err(
+                    "a disk's own boot loader has the kernel's command line: the manifest must have none".into()
+                );
+            }
+            if guest.bytes > Self::LARGEST_GUEST {
+                return Err("the guest program of the manifest is larger than 32 MiB".into());
+            }
+        }
         if !(MiB(32)..=MiB::MAX).contains(&self.minimum_memory) || self.minimum_vcpus == 0 {
             return Err("the manifest asks for too little or too much memory, or for no vcpu".into());
         }
         Ok(())
     }
+
+    /// The most bytes of a guest program that comes by a disk.
+    pub const LARGEST_GUEST: u64 = 32 << 20;
 
     /// The most bytes that a host fetches for one blob.
     pub const LARGEST_BLOB: u64 = 64 << 30;
@@ -128,15 +177,13 @@ impl ImageManifest {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_image_answers_to_its_name_and_to_its_reference() {
-        let kernel = Blob { sha256: Sha256Digest::of(b""), bytes: 1 };
-        let image = ImageManifest {
+    fn image(boot: Boot) -> ImageManifest {
+        ImageManifest {
             name: "debian-12".into(),
             os: "debian".into(),
             version: "12.11-1".into(),
             arch: "x86_64".into(),
-            boot: Boot::Direct { kernel, initrd: None, root: None },
+            boot,
             command_line: String::new(),
             guest_channel: "sublet.guest".into(),
             login_user: "root".into(),
@@ -144,7 +191,16 @@ mod tests {
             minimum_vcpus: 1,
             licence: "GPL-2.0".into(),
             created_at: 0,
-        };
+        }
+    }
+
+    fn blob(bytes: u64) -> Blob {
+        Blob { sha256: Sha256Digest::of(b""), bytes }
+    }
+
+    #[test]
+    fn an_image_answers_to_its_name_and_to_its_reference() {
+        let image = image(Boot::Direct { kernel: blob(1), initrd: None, root: None });
         for good in ["debian-12".into(), image.reference()] {
             assert!(image.answers(Some("debian"), Some(&good)) && image.answers(Some("debian-12"), None), "{good}");
         }
@@ -153,5 +209,21 @@ mod tests {
             assert!(!image.answers(None, Some(bad)), "{bad}");
         }
         assert!(!image.answers(Some("debian-1"), None));
+    }
+
+    #[test]
+    fn a_disk_says_what_starts_it_and_brings_its_guest_program() {
+        let disk = |guest| Boot::Disk { firmware: Firmware::Bios, format: DiskFormat::Qcow2, disk: blob(1), guest };
+        let whole = image(disk(blob(1)));
+        assert_eq!(whole.check(), Ok(()));
+        assert!(image(disk(blob(ImageManifest::LARGEST_GUEST + 1))).check().unwrap_err().contains("guest program"));
+        let with_options = ImageManifest { command_line: "quiet".into(), ..whole.clone() };
+        assert!(with_options.check().unwrap_err().contains("command line"));
+        let text = serde_json::to_string(&whole.boot).unwrap();
+        assert!(text.starts_with(r#"{"kind":"disk","firmware":"bios","format":"qcow2","disk":"#), "{text}");
+        assert_eq!(serde_json::from_str::<Boot>(&text).unwrap(), whole.boot);
+        for (from, to) in [("bios", "uefi"), ("qcow2", "vmdk"), (r#","guest""#, r#","seed""#)] {
+            assert!(serde_json::from_str::<Boot>(&text.replace(from, to)).is_err(), "{to}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `sublet image …`
 
+mod add;
 mod build;
 
 use crate::api::Market;
@@ -27,15 +28,7 @@ pub enum Image {
         depot: Option<PathBuf>,
     },
     Build(build::Build),
-    /// Take the output of a recipe into a depot
-    #[command(after_help = "Example:\n  sublet image add /tmp/my-image --depot ./images")]
-    Add {
-        /// Folder with image.toml and the files that it names
-        #[arg(value_name = "DIR")]
-        made: PathBuf,
-        #[command(flatten)]
-        depot: DepotFolder,
-    },
+    Add(add::Add),
     Publish(Publish),
 }
 
@@ -72,7 +65,7 @@ impl Image {
                 list_market(&images, format)
             }
             Self::Build(build) => build.run(format).await,
-            Self::Add { made, depot } => add(&made, &depot, format),
+            Self::Add(add) => add.run(format),
             Self::Publish(publish) => publish.run(&Market::open(&global.asked())?, format).await,
         }
     }

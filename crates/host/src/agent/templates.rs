@@ -4,7 +4,6 @@
 use super::shared::Shared;
 use crate::guard::record::RunDir;
 use crate::guest_link::{GuestLink, LinkError, Refusal};
-use crate::images::Fetched;
 use crate::reconcile::Life;
 use crate::store::{Stage, Store, StoreError};
 use crate::templates::decide::{LAST_STARTS, MOST_FAILURES, Scene, Wanted, next};
@@ -312,7 +311,7 @@ async fn make<V: Vmm>(
     machine: &Machine,
 ) -> anyhow::Result<()> {
     let Recipe { shape, image, depot } = recipe;
-    let Fetched { kernel, initrd, root } = shared.cache.fetch(&image.boot, depot).await?;
+    let boot = shared.cache.fetch(&image.boot, depot).await?;
     let first = shared.config.first_uid;
     let place = shared.db(move |store| store.place(maker(), first, super::users::exists)).await?;
     let (uid, gid) = shared.config.run_as.unwrap_or((place.uid, place.uid));
@@ -325,9 +324,7 @@ async fn make<V: Vmm>(
         cpu,
         memory: shape.memory,
         disk: GiB(0),
-        kernel,
-        initrd,
-        root,
+        boot,
         command_line: image.command_line.clone(),
         guest_channel: image.guest_channel.clone(),
         run_dir: machine.run_dir.clone(),

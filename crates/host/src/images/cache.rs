@@ -1,7 +1,8 @@
 //! The folder of blobs.
 
+use super::ImageError;
 use super::download::{self, Part};
-use super::{Fetched, ImageError};
+use crate::vmm::BootFiles;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use sublet_model::identity::Sha256Digest;
-use sublet_model::image::{Blob, Boot};
+use sublet_model::image::{Blob, Boot, Firmware};
 
 /// How many bytes of blobs are kept unless told otherwise: 20 GiB.
 pub const DEFAULT_LIMIT_BYTES: u64 = 20 << 30;
@@ -64,7 +65,7 @@ impl Cache {
     }
 
     /// Has every blob of an image here, verified; fetches what is missing.
-    pub async fn fetch(&self, boot: &Boot, depot: &str) -> Result<Fetched, ImageError> {
+    pub async fn fetch(&self, boot: &Boot, depot: &str) -> Result<BootFiles, ImageError> {
         let blobs = boot.blobs();
         let needed = blobs.iter().map(|(_, b)| b.bytes).fold(0, u64::saturating_add);
         if needed > self.limit_bytes {
@@ -74,9 +75,17 @@ impl Cache {
         for (what, blob) in &blobs {
             self.have(what, blob, depot, &digests).await?;
         }
-        let Boot::Direct { kernel, initrd, root } = boot;
         let path = |blob: &Blob| self.path(blob.sha256);
-        Ok(Fetched { kernel: path(kernel), initrd: initrd.as_ref().map(path), root: root.as_ref().map(path) })
+        Ok(match boot {
+            Boot::Direct { kernel, initrd, root } => BootFiles::Direct {
+                kernel: path(kernel),
+                initrd: initrd.as_ref().map(path),
+                root: root.as_ref().map(path),
+            },
+            Boot::Disk { firmware: Firmware::Bios, format, disk, guest } => {
+                BootFiles::Disk { format: *format, disk: path(disk), guest: path(guest) }
+            }
+        })
     }
 
     /// Reads through what is here already, so that the first start need not wait for it.

@@ -1,6 +1,7 @@
 //! Against a real HTTP server on loopback that can be made to lie.
 
 use super::*;
+use crate::vmm::BootFiles;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -118,6 +119,14 @@ fn files(cache: &Cache) -> usize {
     std::fs::read_dir(parent).unwrap().count() + std::fs::read_dir(parts).unwrap().count()
 }
 
+/// The kernel and the root.
+fn parts(fetched: &BootFiles) -> (PathBuf, Option<PathBuf>) {
+    match fetched {
+        BootFiles::Direct { kernel, root, .. } => (kernel.clone(), root.clone()),
+        BootFiles::Disk { .. } => unreachable!("these boot a kernel"),
+    }
+}
+
 #[tokio::test]
 async fn whole_images_arrive_once_and_are_readable_by_a_partitions_user() {
     use std::os::unix::fs::MetadataExt;
@@ -131,8 +140,8 @@ async fn whole_images_arrive_once_and_are_readable_by_a_partitions_user() {
     assert_eq!(fetched, b.unwrap());
     assert_eq!(fetched, cache.fetch(&boot, &depot.address).await.unwrap());
     assert_eq!(depot.asked.load(Ordering::SeqCst), 2, "each blob is fetched once");
-    assert_eq!(std::fs::read(fetched.root.unwrap()).unwrap(), root);
-    assert_eq!(std::fs::metadata(fetched.kernel).unwrap().mode() & 0o777, 0o644);
+    assert_eq!(std::fs::read(parts(&fetched).1.unwrap()).unwrap(), root);
+    assert_eq!(std::fs::metadata(parts(&fetched).0).unwrap().mode() & 0o777, 0o644);
     assert_eq!(cache.done(&boot), 2_300_000);
 }
 
@@ -162,7 +171,7 @@ async fn a_transfer_that_breaks_off_is_continued_not_begun_anew() {
     let depot = depot(&[(&kernel, Manner::BreaksOff(100_000))]).await;
     let (_dir, cache) = cache(1 << 30);
     let fetched = cache.fetch(&boot(&kernel), &depot.address).await.unwrap();
-    assert_eq!(std::fs::read(fetched.kernel).unwrap(), kernel);
+    assert_eq!(std::fs::read(parts(&fetched).0).unwrap(), kernel);
     assert_eq!(depot.asked.load(Ordering::SeqCst), 3);
 }
 
@@ -172,7 +181,7 @@ async fn a_depot_without_ranges_begins_anew() {
     let depot = depot(&[(&kernel, Manner::NoRanges)]).await;
     let (_dir, cache) = cache(1 << 30);
     let fetched = cache.fetch(&boot(&kernel), &depot.address).await.unwrap();
-    assert_eq!(std::fs::read(fetched.kernel).unwrap(), kernel);
+    assert_eq!(std::fs::read(parts(&fetched).0).unwrap(), kernel);
 }
 
 #[tokio::test]
@@ -188,7 +197,7 @@ async fn what_a_dead_agent_left_half_is_continued_and_what_it_left_wrong_is_foun
     let part = dir.path().join("part").join(Sha256Digest::of(&kernel).to_string());
     std::fs::write(&part, bytes(9, 200_000)).unwrap();
     let fetched = cache.fetch(&boot(&kernel), &depot.address).await.unwrap();
-    assert_eq!(std::fs::read(fetched.kernel).unwrap(), kernel, "a part that went bad is fetched anew");
+    assert_eq!(std::fs::read(parts(&fetched).0).unwrap(), kernel, "a part that went bad is fetched anew");
 }
 
 #[tokio::test]
@@ -196,7 +205,7 @@ async fn a_byte_flipped_on_the_disk_is_found_and_mended() {
     let kernel = bytes(1, 300_000);
     let depot = depot(&[(&kernel, Manner::Honest)]).await;
     let (dir, cache) = cache(1 << 30);
-    let path = cache.fetch(&boot(&kernel), &depot.address).await.unwrap().kernel;
+    let path = parts(&cache.fetch(&boot(&kernel), &depot.address).await.unwrap()).0;
     let flip = || {
         let mut bad = kernel.clone();
         bad[9] ^= 1;

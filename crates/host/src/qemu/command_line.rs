@@ -5,8 +5,11 @@
 
 use crate::guard::record::{Handed, RunDir};
 use crate::scratch;
-use crate::vmm::{Accelerator, Birth, MachineSpec, TemplateFiles};
-use std::path::Path;
+use crate::system_disk;
+use crate::vmm::{Accelerator, Birth, BootFiles, MachineSpec, TemplateFiles};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use sublet_model::image::DiskFormat;
 use sublet_model::units::{GiB, MiB};
 
 /// Descriptors QEMU finds open.
@@ -19,6 +22,14 @@ const MEMORY_FD: i32 = 105;
 const DEVICES_FD: i32 = 106;
 const SCRATCH_FD: i32 = 107;
 const SECRET_FD: i32 = 108;
+const OVERLAY_FD: i32 = 109;
+const SEED_FD: i32 = 110;
+
+/// A disk of the owner's that fails is told to the guest, which is not stopped for it.
+const DISK_DEVICE: &str = "virtio-blk-pci,werror=report,rerror=report";
+
+/// Opens what is encrypted of a life.
+const SECRET: &str = "disk-secret";
 
 /// How a guest knows its scratch disk.
 const SCRATCH_SERIAL: &str = "sublet-scratch";
@@ -63,7 +74,7 @@ pub struct CommandLine {
     pub open: Vec<Handed>,
     /// No file it writes to may become larger.
     pub largest_file_bytes: u64,
-    /// The number at which it finds what opens its scratch disk.
+    /// The number at which it finds what opens its encrypted disks.
     pub secret: Option<i32>,
 }
 
@@ -97,16 +108,20 @@ pub fn command_line(spec: &MachineSpec, kernel_options: &str) -> Result<CommandL
     line.option("-object", "rng-builtin,id=rng");
     line.option("-device", "virtio-rng-pci,rng=rng");
 
-    match &spec.birth {
-        // Its kernel runs already.
-        Birth::Clone(_) => {
-            line.option("-incoming", "defer");
-            line.switch("-S");
+    match (&spec.boot, &spec.birth) {
+        (BootFiles::Direct { root, .. }, birth) => {
+            match birth {
+                // Its kernel runs already.
+                Birth::Clone(_) => {
+                    line.option("-incoming", "defer");
+                    line.switch("-S");
+                }
+                Birth::Cold | Birth::Template(_) => line.kernel(spec, kernel_options)?,
+            }
+            root.iter().for_each(|root| line.root(root));
         }
-        Birth::Cold | Birth::Template(_) => line.kernel(spec, kernel_options)?,
-    }
-    if let Some(root) = &spec.root {
-        line.root(root);
+        (BootFiles::Disk { format, disk, .. }, Birth::Cold) => line.system_disk(*format, disk, &run_dir)?,
+        (BootFiles::Disk { .. }, _) => return Err("a disk of its own has no template".into()),
     }
     if spec.disk > GiB(0) {
         line.scratch(run_dir.path().join(scratch::FILE), spec.disk);
@@ -180,8 +195,9 @@ impl CommandLine {
     }
 
     fn kernel(&mut self, spec: &MachineSpec, kernel_options: &str) -> Result<(), String> {
-        self.file("-kernel", KERNEL_FD, &spec.kernel);
-        if let Some(initrd) = &spec.initrd {
+        let BootFiles::Direct { kernel, initrd, .. } = &spec.boot else { return Ok(()) };
+        self.file("-kernel", KERNEL_FD, kernel);
+        if let Some(initrd) = initrd {
             self.file("-initrd", INITRD_FD, initrd);
         }
         self.option("-append", kernel_command_line(&spec.command_line, kernel_options)?);
@@ -206,22 +222,63 @@ impl CommandLine {
     }
 
     /// After the root: guests that know nothing of a scratch disk take the first disk for theirs.
-    fn scratch(&mut self, path: std::path::PathBuf, size: GiB) {
-        self.option("-object", format!("secret,id=scratch-secret,file={}", at(SECRET_FD)));
+    fn scratch(&mut self, path: PathBuf, size: GiB) {
+        self.secret();
         self.option("-add-fd", format!("fd={SCRATCH_FD},set=2"));
         self.option(
             "-blockdev",
             format!(
-                "driver=luks,node-name={SCRATCH_NODE},key-secret=scratch-secret,file.driver=file,\
+                "driver=luks,node-name={SCRATCH_NODE},key-secret={SECRET},file.driver=file,\
                  file.filename=/dev/fdset/2,file.locking=off"
             ),
         );
-        // A disk of the owner's that fails is told to the guest, which is not stopped for it.
-        let device = "virtio-blk-pci,werror=report,rerror=report";
-        self.option("-device", format!("{device},drive={SCRATCH_NODE},serial={SCRATCH_SERIAL}"));
+        self.option("-device", format!("{DISK_DEVICE},drive={SCRATCH_NODE},serial={SCRATCH_SERIAL}"));
         self.open.push(Handed { path, fd: SCRATCH_FD, write: true });
         self.largest_file_bytes = self.largest_file_bytes.max(scratch::file_bytes(size));
-        self.secret = Some(SECRET_FD);
+    }
+
+    /// The first disk, which the firmware starts, and the seed.
+    ///
+    /// Each layer is named with its driver and its file. What a file says of another is not
+    /// followed: the disk below is told to have none, and the overlay to have this one.
+    fn system_disk(&mut self, format: DiskFormat, disk: &Path, run_dir: &RunDir) -> Result<(), String> {
+        let bytes = system_disk::disk_bytes(disk, format).map_err(|error| error.to_string())?;
+        self.secret();
+        let file = |set: u32, read_only: bool| json!({ "driver": "file", "filename": format!("/dev/fdset/{set}"), "read-only": read_only, "locking": "off" });
+        let below = match format {
+            DiskFormat::Raw => {
+                json!({ "driver": "raw", "node-name": "base", "read-only": true, "file": file(1, true) })
+            }
+            DiskFormat::Qcow2 => json!({
+                "driver": "qcow2", "node-name": "base", "read-only": true, "backing": null, "file": file(1, true)
+            }),
+        };
+        let encrypted = json!({ "driver": "luks", "key-secret": SECRET, "file": file(3, false) });
+        let over = json!({ "driver": "qcow2", "node-name": "disk", "backing": "base", "file": encrypted });
+        let mut seed = file(4, true);
+        seed["node-name"] = "seed".into();
+        for (fd, set) in [(ROOT_FD, 1), (OVERLAY_FD, 3), (SEED_FD, 4)] {
+            self.option("-add-fd", format!("fd={fd},set={set}"));
+        }
+        for node in [below, over, seed] {
+            self.option("-blockdev", node.to_string());
+        }
+        self.option("-device", format!("{DISK_DEVICE},drive=disk,bootindex=0"));
+        self.option("-device", "virtio-blk-pci,drive=seed");
+        let overlay = run_dir.path().join(system_disk::OVERLAY);
+        let seed = run_dir.path().join(system_disk::SEED);
+        self.open.push(Handed { path: disk.to_owned(), fd: ROOT_FD, write: false });
+        self.open.push(Handed { path: overlay, fd: OVERLAY_FD, write: true });
+        self.open.push(Handed { path: seed, fd: SEED_FD, write: false });
+        self.largest_file_bytes = system_disk::overlay_bytes(bytes);
+        Ok(())
+    }
+
+    /// What opens the encrypted disks of this life: read from a descriptor, so it is said once.
+    fn secret(&mut self) {
+        if self.secret.replace(SECRET_FD).is_none() {
+            self.option("-object", format!("secret,id={SECRET},file={}", at(SECRET_FD)));
+        }
     }
 }
 
@@ -277,6 +334,11 @@ mod tests {
     use sublet_model::units::Millicores;
     use uuid::Uuid;
 
+    fn direct(initrd: Option<&str>, root: Option<&str>) -> BootFiles {
+        let [initrd, root] = [initrd, root].map(|path| path.map(Into::into));
+        BootFiles::Direct { kernel: "/blobs/k,e=r\nnel".into(), initrd, root }
+    }
+
     fn spec() -> MachineSpec {
         MachineSpec {
             partition: Uuid::from_u128(7).into(),
@@ -286,9 +348,7 @@ mod tests {
             cpu: Millicores(1500),
             memory: MiB(256),
             disk: GiB(0),
-            kernel: "/blobs/k,e=r\nnel".into(),
-            initrd: None,
-            root: None,
+            boot: direct(None, None),
             command_line: "console=ttyS0 a=b,c".into(),
             guest_channel: "org.sublet.guest.0".into(),
             run_dir: "/run/p".into(),
@@ -317,7 +377,7 @@ mod tests {
             (|s| s.accelerator = Accelerator::Kvm, "-cpu", &["host"]),
             (|_| (), "-kernel", &["/proc/self/fd/102"]),
             (|_| (), "-initrd", &[]),
-            (|s| s.initrd = Some("/i".into()), "-initrd", &["/proc/self/fd/103"]),
+            (|s| s.boot = direct(Some("/i"), None), "-initrd", &["/proc/self/fd/103"]),
             (|_| (), "-append", &["quiet console=ttyS0 a=b,c"]),
         ];
         for (change, switch, expected) in table {
@@ -329,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_root_is_read_only_and_handed_over() {
-        let with = MachineSpec { root: Some("/blobs/root, file=x".into()), ..spec() };
+        let with = MachineSpec { boot: direct(None, Some("/blobs/root, file=x")), ..spec() };
         let line = command_line(&with, "").unwrap();
         let drive = value_of(&line, "-blockdev");
         assert_eq!(drive, ["driver=file,node-name=root,filename=/dev/fdset/1,read-only=on,locking=off"]);
@@ -358,7 +418,8 @@ mod tests {
 
     #[test]
     fn a_scratch_disk_is_handed_over_with_what_opens_it() {
-        let line = command_line(&MachineSpec { disk: GiB(3), root: Some("/root".into()), ..spec() }, "").unwrap();
+        let line =
+            command_line(&MachineSpec { disk: GiB(3), boot: direct(None, Some("/root")), ..spec() }, "").unwrap();
         let drives = value_of(&line, "-blockdev");
         assert!(drives[0].contains("node-name=root") && drives[1].starts_with("driver=luks,node-name=scratch"));
         assert!(line.open.contains(&Handed { path: "/run/p/scratch".into(), fd: SCRATCH_FD, write: true }));
@@ -366,6 +427,35 @@ mod tests {
         assert!(line.arguments.iter().all(|argument| !argument.contains("/run/p")), "no path reaches a switch");
         let without = command_line(&spec(), "").unwrap();
         assert_eq!((without.secret, without.largest_file_bytes), (None, 0));
+    }
+
+    #[test]
+    fn a_disk_is_told_what_lies_below_it_and_follows_no_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk = temp.path().join("disk, file=x");
+        std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
+        let boot = |format| BootFiles::Disk { format, disk: disk.clone(), guest: "/guest".into() };
+        let with = MachineSpec { boot: boot(DiskFormat::Raw), disk: GiB(1), ..spec() };
+        let line = command_line(&with, "quiet").unwrap();
+        let nodes: Vec<serde_json::Value> =
+            value_of(&line, "-blockdev")[..3].iter().map(|node| serde_json::from_str(node).unwrap()).collect();
+        assert_eq!((&nodes[0]["driver"], &nodes[0]["read-only"]), (&json!("raw"), &json!(true)));
+        assert_eq!((&nodes[1]["backing"], &nodes[1]["file"]["driver"]), (&json!("base"), &json!("luks")));
+        assert_eq!(nodes[2]["read-only"], json!(true));
+        assert!(line.arguments.iter().all(|argument| !argument.contains("disk, file") && !argument.contains("/run/p")));
+        assert!(value_of(&line, "-kernel").is_empty() && value_of(&line, "-append").is_empty());
+        let secrets = value_of(&line, "-object").iter().filter(|object| object.starts_with("secret")).count();
+        assert_eq!((secrets, line.secret), (1, Some(SECRET_FD)), "one secret opens both disks");
+        let written: Vec<&Handed> = line.open.iter().filter(|handed| handed.write).collect();
+        assert_eq!([written[0].fd, written[1].fd], [OVERLAY_FD, SCRATCH_FD], "never the image's disk");
+        assert!(line.largest_file_bytes >= scratch::file_bytes(GiB(1)));
+
+        let error = command_line(&MachineSpec { boot: boot(DiskFormat::Qcow2), ..spec() }, "").unwrap_err();
+        assert!(error.contains("not a qcow2 file"), "{error}");
+        let files = TemplateFiles { memory: "/t/memory".into(), devices: "/t/devices".into() };
+        for birth in [Birth::Template(files.clone()), Birth::Clone(files)] {
+            assert!(command_line(&MachineSpec { birth, ..with.clone() }, "").unwrap_err().contains("template"));
+        }
     }
 
     #[test]

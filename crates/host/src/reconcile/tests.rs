@@ -213,7 +213,7 @@ fn a_hostile_image_is_refused_though_the_terms_name_it() {
     check("letters, digits", &|i| i.login_user = "../root".into());
     check("not plain text", &|i| i.command_line = "a\nb".into());
     check("empty", &|i| {
-        let sublet_model::image::Boot::Direct { kernel, .. } = &mut i.boot;
+        let sublet_model::image::Boot::Direct { kernel, .. } = &mut i.boot else { unreachable!() };
         kernel.bytes = 0;
     });
 }

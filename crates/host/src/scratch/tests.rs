@@ -20,7 +20,8 @@ fn opened(path: &Path, secret: &Secret, to: &Path) -> (bool, String) {
 fn what_is_made_opens_with_its_secret_alone_and_holds_a_sound_file_system() {
     let temp = tempfile::tempdir().unwrap();
     let (disk, clear) = (temp.path().join(FILE), temp.path().join("clear"));
-    let secret = make(&disk, GiB(1)).unwrap();
+    let secret = Secret::random().unwrap();
+    make(&disk, GiB(1), &secret).unwrap();
     assert_eq!(std::fs::metadata(&disk).unwrap().len(), file_bytes(GiB(1)));
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1, "nothing is left beside it");
     let (ok, said) = opened(&disk, &secret, &clear);
@@ -38,7 +39,8 @@ fn two_disks_have_nothing_in_common() {
     let temp = tempfile::tempdir().unwrap();
     let start = |name: &str| {
         let path = temp.path().join(name);
-        let secret = make(&path, GiB(1)).unwrap();
+        let secret = Secret::random().unwrap();
+        make(&path, GiB(1), &secret).unwrap();
         let mut bytes = vec![0; 1 << 20];
         let file = File::open(&path).unwrap();
         file.read_exact_at(&mut bytes, PAYLOAD_BYTES).unwrap();
@@ -56,7 +58,7 @@ fn two_disks_have_nothing_in_common() {
 #[test]
 fn more_than_there_is_room_for_is_refused_and_nothing_is_left() {
     let temp = tempfile::tempdir().unwrap();
-    let error = make(&temp.path().join(FILE), GiB(1 << 20)).unwrap_err();
+    let error = make(&temp.path().join(FILE), GiB(1 << 20), &Secret::random().unwrap()).unwrap_err();
     assert!(matches!(error, ScratchError::NoRoom(_) | ScratchError::File(..) | ScratchError::Mkfs(..)), "{error}");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 }

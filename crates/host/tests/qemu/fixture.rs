@@ -9,7 +9,7 @@ use sublet_host::cgroup::{self, Confinement};
 use sublet_host::guard::record::{ProcessId, RunDir};
 use sublet_host::qemu::payload::Payload;
 use sublet_host::qemu::{QemuConfig, QemuVmm};
-use sublet_host::vmm::{Accelerator, Birth, Boottime, Machine, MachineSpec, Observed, Vmm};
+use sublet_host::vmm::{Accelerator, Birth, BootFiles, Boottime, Machine, MachineSpec, Observed, Vmm};
 use sublet_model::units::{GiB, MiB, Millicores};
 use uuid::Uuid;
 
@@ -74,9 +74,7 @@ pub fn spec(dir: &Path, payload: Payload) -> MachineSpec {
         cpu: Millicores(1000),
         memory: MiB(64),
         disk: GiB(0),
-        kernel,
-        initrd: None,
-        root: None,
+        boot: BootFiles::Direct { kernel, initrd: None, root: None },
         command_line: String::new(),
         guest_channel: "org.sublet.guest.0".into(),
         run_dir: dir.join("run"),
@@ -94,6 +92,14 @@ impl Fixture {
         let spec = spec(dir.path(), payload);
         let groups = format!("test-{}", spec.uuid.simple());
         Self { vmm: driver(&groups), machine: spec.machine(), spec, groups, _dir: dir }
+    }
+
+    /// The kernel that it boots.
+    pub fn kernel(&self) -> PathBuf {
+        match &self.spec.boot {
+            BootFiles::Direct { kernel, .. } => kernel.clone(),
+            BootFiles::Disk { .. } => unreachable!("these boot a kernel"),
+        }
     }
 
     pub async fn started(payload: Payload) -> Self {

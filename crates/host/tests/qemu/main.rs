@@ -154,14 +154,14 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     assert!(error.contains("memory") && error.contains("code: 1"), "QEMU's own words are passed on: {error}");
     assert!(!f.vmm.observe(&f.machine).await.is_live());
 
-    std::fs::write(&f.spec.kernel, "").unwrap();
+    std::fs::write(f.kernel(), "").unwrap();
     let error = f.vmm.prepare(&f.spec).await.unwrap_err().to_string();
     assert!(error.contains("something in it"), "{error}");
-    std::fs::write(&f.spec.kernel, vec![0; 4096]).unwrap();
+    std::fs::write(f.kernel(), vec![0; 4096]).unwrap();
     let error = f.vmm.prepare(&f.spec).await.unwrap_err().to_string();
     assert!(error.contains("not a kernel"), "{error}");
-    Payload::Halt.write(&f.spec.kernel).unwrap();
-    std::fs::set_permissions(&f.spec.kernel, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    Payload::Halt.write(&f.kernel()).unwrap();
+    std::fs::set_permissions(f.kernel(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let error = f.vmm.prepare(&f.spec).await.unwrap_err().to_string();
     assert!(error.contains("chmod a+r"), "{error}");
     f.wiped().await;

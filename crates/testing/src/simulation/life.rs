@@ -15,7 +15,7 @@ use sublet_host::meter::{self, Now};
 use sublet_host::partition::{Ending, Look, due, ending_by_clock, ending_of};
 use sublet_host::store::{Run, Stage};
 use sublet_host::terms::check_image;
-use sublet_host::vmm::{Accelerator, Birth, Boottime, Machine, MachineSpec, Observed, Vmm};
+use sublet_host::vmm::{Accelerator, Birth, BootFiles, Boottime, Machine, MachineSpec, Observed, Vmm};
 use sublet_model::identity::SecretKey;
 use sublet_model::ids::PartitionId;
 use sublet_model::lease::EndReason;
@@ -208,9 +208,7 @@ impl Ground {
             cpu: applied.resources.cpu,
             memory: applied.resources.memory,
             disk: applied.resources.disk,
-            kernel: PathBuf::from("kernel"),
-            initrd: None,
-            root: None,
+            boot: BootFiles::Direct { kernel: PathBuf::from("kernel"), initrd: None, root: None },
             command_line: String::new(),
             guest_channel: "sublet".into(),
             run_dir: machine.run_dir.clone(),

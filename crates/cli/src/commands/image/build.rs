@@ -40,11 +40,7 @@ const LONGEST_LINE_BYTES: usize = 2000;
 impl Build {
     /// Builds and adds.
     pub async fn run(self, format: Format) -> anyhow::Result<()> {
-        let guest = match &self.guest {
-            Some(guest) => guest.clone(),
-            None => find_guest()?,
-        };
-        let guest = guest.canonicalize().with_context(|| format!("failed to find {}", guest.display()))?;
+        let guest = guest_program(self.guest.as_deref())?;
         let program = self.program()?;
         sublet_depot::Depot::create(&self.depot.dir)?;
         // In the depot's own folder: there is room for it there, or there is room nowhere.
@@ -82,6 +78,15 @@ impl Build {
 fn recipe_folders(given: Option<&Path>) -> Vec<PathBuf> {
     let beside = beside_program(&["../../images", "../../../images", "../share/sublet/images"]);
     given.map(Into::into).into_iter().chain([PathBuf::from("images")]).chain(beside).collect()
+}
+
+/// The static guest program: the one that was named, or the one that comes with this program.
+pub(super) fn guest_program(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let guest = match named {
+        Some(guest) => guest.to_owned(),
+        None => find_guest()?,
+    };
+    guest.canonicalize().with_context(|| format!("failed to find {}", guest.display()))
 }
 
 /// Beside this program, or where cargo and packages put it.

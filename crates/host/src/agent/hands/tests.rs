@@ -1,7 +1,7 @@
 use super::*;
 use crate::fixtures::{allocation, partition, wanted_run};
 use crate::guard::record::Boottime;
-use crate::vmm::{Accelerator, Birth, MachineSpec, Moment, SimulatedVmm};
+use crate::vmm::{Accelerator, Birth, BootFiles, MachineSpec, Moment, SimulatedVmm};
 use std::path::PathBuf;
 use sublet_model::units::GiB;
 
@@ -45,9 +45,7 @@ impl Bench {
             cpu: has.resources.cpu,
             memory: has.resources.memory,
             disk: GiB(0),
-            kernel: PathBuf::from("kernel"),
-            initrd: None,
-            root: None,
+            boot: BootFiles::Direct { kernel: PathBuf::from("kernel"), initrd: None, root: None },
             command_line: String::new(),
             guest_channel: "guest".into(),
             run_dir: machine.run_dir,

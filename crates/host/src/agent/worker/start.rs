@@ -2,12 +2,11 @@
 
 use super::{StepError, Worker};
 use crate::agent::templates::Recipe;
-use crate::images::Fetched;
 use crate::store::Run;
 use crate::templates::{Key, Shape};
 use crate::vmm::{Birth, Boottime, Machine, MachineSpec, Vmm, VmmError};
 use std::time::Duration;
-use sublet_model::image::ImageManifest;
+use sublet_model::image::{Boot, ImageManifest};
 use sublet_model::units::GiB;
 use tokio::time::Instant;
 
@@ -73,6 +72,9 @@ impl<V: Vmm> Worker<V> {
         if has.resources.disk > GiB(0) {
             return Err("a scratch disk is attached".into());
         }
+        if matches!(image.boot, Boot::Disk { .. }) {
+            return Err("it boots from a disk of its own".into());
+        }
         let config = &self.shared.config;
         let shape = Shape::of(image, &has, config.accelerator, &config.monitor);
         let recipe = Recipe { shape: shape.clone(), image: image.clone(), depot: run.wanted.depot.clone() };
@@ -135,7 +137,7 @@ impl<V: Vmm> Worker<V> {
         image: &ImageManifest,
     ) -> Result<Result<MachineSpec, String>, StepError> {
         let applied = self.applied(run).await?;
-        let Fetched { kernel, initrd, root } = match self.shared.cache.fetch(&image.boot, &run.wanted.depot).await {
+        let boot = match self.shared.cache.fetch(&image.boot, &run.wanted.depot).await {
             Ok(fetched) => fetched,
             Err(error) => return Ok(Err(error.to_string())),
         };
@@ -150,9 +152,7 @@ impl<V: Vmm> Worker<V> {
             cpu: applied.resources.cpu,
             memory: applied.resources.memory,
             disk: applied.resources.disk,
-            kernel,
-            initrd,
-            root,
+            boot,
             command_line: image.command_line.clone(),
             guest_channel: image.guest_channel.clone(),
             run_dir: machine.run_dir.clone(),
