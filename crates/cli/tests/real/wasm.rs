@@ -95,6 +95,11 @@ fn modules_files_and_limits_of_a_leased_partition() -> Result<()> {
     let lost = alice.inside("box", "digest.wasm nowhere")?;
     ensure!(lost.code == 1 && lost.stderr.contains("cannot read the file"), "{lost:?}");
 
+    let verified = alice.run(&["lease", "verify", "box"])?.ok()?;
+    println!("{}", verified.stdout);
+    let terminal = alice.run(&["run", "--lease", "box", "--tty", "--", "digest.wasm"])?;
+    ensure!(terminal.code == 127, "{terminal:?}");
+
     let trapped = alice.inside("box", "traps.wasm")?;
     ensure!(trapped.code == 134 && trapped.stderr.contains("traps.wasm: "), "{trapped:?}");
     let grown = alice.inside("box", "grows.wasm")?;

@@ -7,7 +7,7 @@ extern crate alloc;
 
 mod machine;
 
-use machine::{boot::Boot, clock, heap, interrupts, port::Port, power, serial};
+use machine::{boot, boot::Boot, clock, heap, interrupts, port::Port, power, serial};
 use sublet_wasm::{After, Guest, Machine};
 
 /// What the image calls its port.
@@ -31,6 +31,10 @@ impl Machine for Here {
 
     fn memory_bytes(&self) -> u64 {
         self.memory_bytes
+    }
+
+    fn vcpus(&self) -> u16 {
+        boot::vcpus()
     }
 
     fn say(&self, line: &str) {

@@ -13,11 +13,13 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use sublet_guest::messages::{Command, Exec, OWN_PROGRAM, Refusal, Refused, Status};
+use sublet_guest::messages::{Command, Exec, Identity, OWN_PROGRAM, Refusal, Refused, Status};
 
 /// Said wherever something else is asked for.
 const WHAT_RUNS: &str = "this partition runs WebAssembly";
-/// What a job takes beside its module and memory, roughly.
+/// Of an x86-64 system, whichever it is.
+const PAGE_BYTES: u64 = 4096;
+/// What a job takes beside its module and memory, at most: the windows of its streams, and its record.
 const JOB_BYTES: usize = 1 << 20;
 
 /// Something that runs.
@@ -54,18 +56,29 @@ pub struct Given {
     pub env: Vec<Vec<u8>>,
 }
 
-/// Starts what was asked for.
-pub fn start(exec: Exec, lease: &str, streams: Rc<RefCell<Streams>>, world: &Rc<World>) -> Result<Program, Refused> {
+/// Starts what was asked for, beside so many that run.
+pub fn start(
+    exec: Exec,
+    identity: &Identity,
+    running: usize,
+    streams: Rc<RefCell<Streams>>,
+    world: &Rc<World>,
+) -> Result<Program, Refused> {
     if !["", "root"].contains(&exec.user.as_str()) {
         return Err(refused(Refusal::NotFound, format!("no user {}", exec.user)));
     }
-    if !world.has_room(JOB_BYTES) {
+    if !world.has_room((running + 1) * JOB_BYTES) {
         return Err(refused(Refusal::TooMany, "no memory for another job"));
     }
     let (words, own) = match exec.command {
         Command::Login => return Err(no_program("there is no shell; name a module, as in `job.wasm`")),
+        _ if exec.pty.is_some() => return Err(no_program("it has no terminals; ask for none, as with `ssh -T`")),
         Command::Line(line) => {
             let line = command::parse(&line).map_err(|words| no_program(&words))?;
+            if line.words == [OWN_PROGRAM.as_bytes(), b"figures"] {
+                say_figures(identity, &streams, world);
+                return Ok(Program::Done);
+            }
             let env = exec.env.iter().cloned().chain(line.env).collect();
             (line.words, env)
         }
@@ -81,7 +94,7 @@ pub fn start(exec: Exec, lease: &str, streams: Rc<RefCell<Streams>>, world: &Rc<
     let found = follow(&world.files.borrow().root, path).and_then(|place| place.node()).and_then(|node| node.file());
     let Ok(file) = found else { return Err(no_program(&format!("there is no module {shown}"))) };
     let module = file.whole(world).map_err(|_| refused(Refusal::TooMany, format!("no memory to load {shown}")))?;
-    let given = Given { env: environment(&own, lease), words };
+    let given = Given { env: environment(&own, &identity.lease), words };
     let run = Run::new(&module, given, streams, world)
         .map_err(|words| refused(Refusal::Failed, format!("{shown}: {words}")))?;
     Ok(Program::Wasm(Box::new(run)))
@@ -98,6 +111,19 @@ fn own_program(words: &[Vec<u8>], streams: Rc<RefCell<Streams>>, world: &Rc<Worl
         [what, ..] if what == b"whole" => Err(no_program("output is not kept whole here")),
         _ => Err(no_program("there is no network in it")),
     }
+}
+
+/// What `sublet lease verify` compares, in the words in which a Linux says it.
+fn say_figures(identity: &Identity, streams: &RefCell<Streams>, world: &World) {
+    let machine = world.machine;
+    let figures = format!(
+        "vcpus {}\nMemTotal: {} kB\npresent {}\ngeneration={}\n",
+        machine.vcpus(),
+        machine.free_bytes() / 1024,
+        machine.memory_bytes() / PAGE_BYTES,
+        identity.generation
+    );
+    streams.borrow_mut().write(0, figures.as_bytes());
 }
 
 fn no_program(words: &str) -> Refused {

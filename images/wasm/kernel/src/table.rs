@@ -162,7 +162,7 @@ impl Table {
         Ready {
             uptime_micros: self.world.machine.micros(),
             kernel: concat!("sublet-wasm ", env!("CARGO_PKG_VERSION")).into(),
-            vcpus: 1,
+            vcpus: self.world.machine.vcpus().into(),
             memory_kib: self.world.machine.memory_bytes() / 1024,
         }
     }
@@ -192,7 +192,7 @@ impl Table {
         }
         let streams = Rc::new(RefCell::new(Streams::default()));
         let id = exec.job.clone();
-        let program = program::start(exec, &identity.lease, Rc::clone(&streams), &self.world)?;
+        let program = program::start(exec, identity, self.jobs.len(), Rc::clone(&streams), &self.world)?;
         outbox.send(stream, kind::STARTED, 0, &1u32.to_le_bytes());
         self.jobs.push(Job::new(id, stream, recorded, streams, program));
         Ok(())

@@ -15,6 +15,8 @@ pub trait Machine {
     fn free_bytes(&self) -> usize;
     /// Bytes that there are.
     fn memory_bytes(&self) -> u64;
+    /// Processors that there are; one of them is used.
+    fn vcpus(&self) -> u16;
     /// Says a line where only the host sees it.
     fn say(&self, line: &str);
 }

@@ -8,7 +8,7 @@ use crate::output::{self, Format, Rows};
 use crate::ssh::{ClientKey, Invocation, Pass, end_with_us};
 use anyhow::{Context, ensure};
 use serde::Serialize;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, Output, Stdio};
 use std::time::Duration;
 use sublet_model::billing::Terms;
 use sublet_model::ids::LeaseId;
@@ -32,6 +32,11 @@ const UNSEEN: &str = "nothing";
 const PROBE: &str = "echo vcpus $(nproc); \
      for disk in /sys/block/*; do [ \"$(cat $disk/serial 2>/dev/null)\" = sublet-scratch ] && echo scratch $(cat $disk/size); done; \
      cat /proc/meminfo /proc/zoneinfo /run/sublet/identity";
+
+/// The same of a system without a shell: its guest program says it.
+const FIGURES: &str = "/proc/self/exe figures";
+/// What a program exits with that is not there.
+const NO_PROGRAM: i32 = 127;
 
 /// What a partition's own system says of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,7 +142,15 @@ fn same<T: PartialEq + ToString>(what: &'static str, agreed: T, host: T, inside:
 
 /// Asks the partition's own system, over the client's own session.
 async fn probe(pass: &Pass, key: &ClientKey) -> anyhow::Result<Probe> {
-    let invocation = Invocation { terminal: Some(false), command: Some(PROBE.into()), ..Invocation::default() };
+    let mut out = ask(pass, key, PROBE).await?;
+    if out.status.code() == Some(NO_PROGRAM) {
+        out = ask(pass, key, FIGURES).await?;
+    }
+    Ok(read(&String::from_utf8_lossy(&out.stdout)))
+}
+
+async fn ask(pass: &Pass, key: &ClientKey, line: &str) -> anyhow::Result<Output> {
+    let invocation = Invocation { terminal: Some(false), command: Some(line.into()), ..Invocation::default() };
     let mut command = Command::new("ssh");
     command.args(invocation.arguments(pass, key)?).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -149,7 +162,7 @@ async fn probe(pass: &Pass, key: &ClientKey) -> anyhow::Result<Probe> {
         return Err(Failure::new(Exit::Transport, format!("the way to the partition broke: {words}")).into());
     }
     ensure!(out.stdout.len() <= MOST_PROBE_BYTES, "the partition says more than was asked");
-    Ok(read(&String::from_utf8_lossy(&out.stdout)))
+    Ok(out)
 }
 
 /// What a system says that is no number is not believed, and not shown.

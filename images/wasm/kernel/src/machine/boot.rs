@@ -1,5 +1,6 @@
 //! What QEMU tells a kernel at its entry: where memory is, and the command line.
 
+use super::{in8, out16};
 use core::arch::x86_64::__cpuid;
 
 /// "xEn3", little-endian.
@@ -97,6 +98,15 @@ impl Boot {
         let line = core::str::from_utf8(&self.command_line[..self.length]).ok()?;
         line.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
+}
+
+/// How many processors the machine has, as its firmware is told.
+pub fn vcpus() -> u16 {
+    const SELECT: u16 = 0x510;
+    const DATA: u16 = 0x511;
+    const PROCESSORS: u16 = 5;
+    out16(SELECT, PROCESSORS);
+    u16::from_le_bytes([in8(DATA), in8(DATA)])
 }
 
 /// Maps what is above 4 GiB, if the processor has pages of a GiB. Up to where memory is mapped now.

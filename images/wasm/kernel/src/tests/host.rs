@@ -25,6 +25,10 @@ impl Machine for Fake {
         64 << 20
     }
 
+    fn vcpus(&self) -> u16 {
+        2
+    }
+
     fn say(&self, _: &str) {}
 }
 

@@ -4,7 +4,7 @@ use super::host::{Host, exec};
 use super::modules::{cat, module};
 use crate::After;
 use sublet_guest::frames::WINDOW_BYTES;
-use sublet_guest::messages::{Attach, Command, Status, kind};
+use sublet_guest::messages::{Attach, Command, Exec, Pty, Refusal, Status, kind};
 
 const FOR_EVER: &str = "(loop $again (br $again))";
 /// Says a KiB without end.
@@ -81,11 +81,14 @@ fn what_is_no_module_is_refused_in_words() {
     ] {
         let heard = host.run(line, b"");
         assert!(heard.words().contains(words) && !heard.started, "{line}: {}", heard.words());
-        assert_eq!(heard.refused.unwrap().why, sublet_guest::messages::Refusal::NotFound);
+        assert_eq!(heard.refused.unwrap().why, Refusal::NotFound);
     }
     let login = host.start_as(kind::EXEC, exec(Command::Login));
     assert!(host.finish(login).words().contains("no shell"));
-    let ann = sublet_guest::messages::Exec { user: "ann".into(), ..exec(Command::Line("x".into())) };
+    let pty = Some(Pty { term: "vt100".into(), rows: 24, cols: 80 });
+    let terminal = host.start_as(kind::EXEC, Exec { pty, ..exec(Command::Line("x".into())) });
+    assert!(host.finish(terminal).words().contains("no terminals"));
+    let ann = Exec { user: "ann".into(), ..exec(Command::Line("x".into())) };
     let ann = host.start_as(kind::EXEC, ann);
     assert!(host.finish(ann).words().contains("no user ann"));
 }
@@ -102,7 +105,8 @@ fn only_so_many_run_at_a_time() {
     let next = host.start("spin");
     host.turn();
     assert!(host.heard[&next].started);
-    host.machine.free_bytes.set(crate::KEPT_BYTES);
+    // Each that runs may yet fill its windows.
+    host.machine.free_bytes.set(crate::KEPT_BYTES + (20 << 20));
     host.say(next, kind::SIGNAL, 0, &[9]);
     host.finish(next);
     let scarce = host.start("spin");

@@ -43,6 +43,8 @@ fn questions_are_answered_and_nonsense_is_refused() {
     {
         assert_eq!(host.ask(asked, payload).0, kind::REFUSED, "{asked}");
     }
+    let figures = host.run("/proc/self/exe figures", b"").stdout();
+    assert!(figures.starts_with("vcpus 2\n") && figures.contains("present 16384\ngeneration=3\n"), "{figures}");
     assert_eq!(host.ask(kind::SHUTDOWN, &[]).0, kind::DONE);
     assert_eq!(host.turn(), crate::After::PowerOff);
 }
