@@ -222,3 +222,19 @@ fn files_never_take_the_last_memory() {
     host.machine.free_bytes.set(crate::KEPT_BYTES);
     assert_eq!(status(&client.open(&mut host, "another", WRITE | CREATE)), 4);
 }
+
+#[test]
+fn what_was_cut_off_does_not_come_back() {
+    let mut host = Host::identified();
+    host.put("file", &[7; 10_000]);
+    let mut client = Client::start(&mut host);
+    for size in [5000, 9000] {
+        let answer = client.ask(&mut host, kind::SETSTAT, |out| {
+            wire::bytes(out, b"file");
+            Attributes { size: Some(size), ..Attributes::default() }.write(out);
+        });
+        assert_eq!(status(&answer), 0);
+    }
+    let expected = [vec![7; 5000], vec![0; 4000]].concat();
+    assert_eq!(get(&mut host, "file"), Some(expected));
+}
