@@ -113,7 +113,7 @@ fn groups_alone(client: &Person) -> Result<Value> {
         client.run(&["release", &format!("spin{cap}")])?;
         client.wait_lease(&format!("spin{cap}"), "ended")?;
     }
-    client.rent("inside", "debian", &["--cpu", "1", "--memory", "512MiB"])?;
+    client.rent("inside", "debian-12", &["--cpu", "1", "--memory", "512MiB"])?;
     let caps = SPINNING.map(|cap| cap.to_string());
     let words = [&["/root/caps", "20"][..], &caps.each_ref().map(String::as_str)].concat();
     client.run(&["cp", PROGRAM, "inside:/root/caps"])?.ok()?;
@@ -147,7 +147,7 @@ fn world(options: &Options) -> Result<(World, Person)> {
     let rent = |name: &str, os: &str, cpu: &str, memory: &str| {
         client.rent(name, os, &["--cpu", cpu, "--memory", memory]).map(drop)
     };
-    rent("neighbour", "debian", NEIGHBOUR, "512MiB")?;
+    rent("neighbour", "debian-12", NEIGHBOUR, "512MiB")?;
     for cap in SPINNING {
         rent(&format!("spin{cap}"), "linux-minimal", &format!("{}", cap as f64 / 1000.0), "128MiB")?;
     }

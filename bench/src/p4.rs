@@ -24,7 +24,7 @@ const OUTPUTS: usize = 10;
 const FRESH: usize = 3;
 const OUTPUT_BYTES: usize = 1 << 20;
 const FILE_BYTES: usize = 64 << 20;
-const RENT: [&str; 9] = ["--os", "debian", "--emulated", "--cpu", "1", "--memory", "768MiB", "--for", "3h"];
+const RENT: [&str; 9] = ["--os", "debian-12", "--emulated", "--cpu", "1", "--memory", "768MiB", "--for", "3h"];
 const OUTPUT: &str = "head -c 1048576 /dev/zero";
 /// In the guest's memory, on both sides.
 const THERE: &str = "/dev/shm/file";
