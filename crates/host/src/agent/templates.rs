@@ -10,7 +10,7 @@ use crate::templates::decide::{LAST_STARTS, MOST_FAILURES, Scene, Wanted, next};
 use crate::templates::{Key, Shape, Shelf, ShelfError, Taken};
 use crate::vmm::{Birth, Boottime, Machine, MachineSpec, Vmm};
 use anyhow::{Context, ensure};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,6 +58,8 @@ struct Demand {
     /// The last starts, oldest first.
     starts: VecDeque<Recipe>,
     failures: BTreeMap<Key, u32>,
+    /// Whose guests say that nothing would be gained.
+    pointless: BTreeSet<Key>,
 }
 
 impl Templates {
@@ -92,6 +94,11 @@ impl Templates {
     /// A template to start from; none if there is none yet, or ever.
     pub async fn take(&self, shape: &Shape) -> Result<Option<Taken>, ShelfError> {
         if self.limit_bytes == 0 { Ok(None) } else { self.shelf.take(shape).await }
+    }
+
+    /// Whether its guest said that nothing would be gained by one.
+    pub fn is_pointless(&self, shape: &Shape) -> bool {
+        self.demand().pointless.contains(&shape.key())
     }
 
     /// Throws out one from which a machine did not come up.
@@ -189,7 +196,8 @@ async fn make_next<V: Vmm>(shared: &Arc<Shared<V>>) -> anyhow::Result<bool> {
         }
         Some(Err(error)) if is_pointless(&error) => {
             tracing::info!(%key, image = recipe.image.name, "no template is made of it: it boots as quickly");
-            templates.demand().failures.insert(key, MOST_FAILURES);
+            templates.demand().failures.insert(key.clone(), MOST_FAILURES);
+            templates.demand().pointless.insert(key);
             ended?;
             templates.shelf.give_up()?;
             return Ok(true);

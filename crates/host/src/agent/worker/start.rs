@@ -87,6 +87,9 @@ impl<V: Vmm> Worker<V> {
         match self.shared.templates.take(&shape).await {
             Ok(Some(taken)) => Ok(taken),
             Ok(None) if config.template_limit_bytes == 0 => Err("this host makes no templates".into()),
+            Ok(None) if self.shared.templates.is_pointless(&shape) => {
+                Err("it boots as quickly as a template of it would start".into())
+            }
             Ok(None) => Err("there is no template of it yet".into()),
             Err(error) => {
                 tracing::warn!(partition = %self.partition, %error, "it boots instead");
