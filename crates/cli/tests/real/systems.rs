@@ -2,6 +2,7 @@
 
 use crate::fixture::{FULL, SMALL, depot, options, world};
 use crate::marks::in_file;
+use crate::wasm;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,17 +15,16 @@ use sublet_testing::World;
 struct System {
     os: &'static str,
     size: &'static [&'static str],
-    /// What its `uname -sr` begins with.
-    kernel: &'static str,
-    /// What runs as its first process.
-    init: &'static str,
+    /// What its `uname -sr` begins with, and what runs as its first process; none where neither is to be had.
+    linux: Option<(&'static str, &'static str)>,
 }
 
-const SYSTEMS: [System; 4] = [
-    System { os: "linux-minimal", size: &SMALL, kernel: "Linux 6.12.", init: "init" },
-    System { os: "debian-12", size: &FULL, kernel: "Linux 6.1.", init: "systemd" },
-    System { os: "debian-13", size: &FULL, kernel: "Linux 6.12.", init: "systemd" },
-    System { os: "debian-13-disk", size: &FULL, kernel: "Linux 6.12.", init: "systemd" },
+const SYSTEMS: [System; 5] = [
+    System { os: "linux-minimal", size: &SMALL, linux: Some(("Linux 6.12.", "init")) },
+    System { os: "debian-12", size: &FULL, linux: Some(("Linux 6.1.", "systemd")) },
+    System { os: "debian-13", size: &FULL, linux: Some(("Linux 6.12.", "systemd")) },
+    System { os: "debian-13-disk", size: &FULL, linux: Some(("Linux 6.12.", "systemd")) },
+    System { os: "wasm", size: &SMALL, linux: None },
 ];
 
 #[test]
@@ -37,14 +37,22 @@ fn each_system_gives_the_same_digest_of_the_same_input() -> Result<()> {
     let outside = Command::new("sha256sum").arg(&input).output()?;
     let outside = String::from_utf8(outside.stdout)?.split_whitespace().next().context("a digest")?.to_owned();
 
+    let module = wasm::digest(world.dir())?;
+
     let work = |system: &System| -> Result<()> {
-        let System { os, size, kernel, init } = system;
+        let System { os, size, linux } = system;
         alice.rent(os, os, size)?;
+        if linux.is_none() {
+            alice.run(&["cp", &module.to_string_lossy(), &format!("{os}:sha256sum")])?.ok()?;
+        }
         let inside = alice.run_with(&["ssh", os, "--", "sha256sum"], &input)?.ok()?.stdout;
         ensure!(inside.split_whitespace().next() == Some(&outside), "{os}: {inside} is not {outside}");
-        let told = alice.inside(os, "uname -sr; cat /proc/1/comm")?.ok()?.stdout;
-        ensure!(told.starts_with(kernel) && told.trim().ends_with(&format!("\n{init}")), "{os}: {told}");
-        println!("{os}: {}; {outside}; {}", told.trim().replace('\n', ", "), alice.lease(os)?["timeline"]);
+        let mut told = String::new();
+        if let Some((kernel, init)) = linux {
+            told = alice.inside(os, "uname -sr; cat /proc/1/comm")?.ok()?.stdout.trim().to_owned();
+            ensure!(told.starts_with(kernel) && told.ends_with(&format!("\n{init}")), "{os}: {told}");
+        }
+        println!("{os}: {}; {outside}; {}", told.replace('\n', ", "), alice.lease(os)?["timeline"]);
         alice.run(&["release", os])?.ok()?;
         alice.wait_lease(os, "ended").map(drop)
     };

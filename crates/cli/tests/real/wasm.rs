@@ -17,7 +17,8 @@ fn module(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn digest(folder: &Path) -> Result<PathBuf> {
+/// The module that does what `sha256sum` does.
+pub fn digest(folder: &Path) -> Result<PathBuf> {
     module(folder, "digest.wasm", include_str!("../../../../images/wasm/jobs/digest.wat"))
 }
 
