@@ -21,6 +21,9 @@ pub const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// The kernel's own default; the quota is a share of it.
 const PERIOD_US: i64 = 100_000;
+/// The kernel's own bounds of a group's share, in version 1 and in version 2.
+const MOST_SHARES: i64 = 262_144;
+const MOST_WEIGHT: i64 = 10_000;
 
 /// What a partition may use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +123,7 @@ impl ControlGroups {
             }
             make_dir(&hierarchy.root)?;
             enable_controllers(&hierarchy, &hierarchy.root)?;
+            put_first(&hierarchy)?;
         }
         Ok(())
     }
@@ -157,13 +161,13 @@ impl Group {
                 write(&place.root.join("cpu.cfs_period_us"), PERIOD_US)?;
                 write(&place.root.join("cpu.cfs_quota_us"), quota)?;
                 write(&place.root.join("cpu.cfs_burst_us"), quota).or_else(ignore_missing)?;
-                write(&place.root.join("cpu.shares"), (cpu.0 * 1024 / 1000).clamp(2, 262_144))
+                write(&place.root.join("cpu.shares"), (cpu.0 * 1024 / 1000).clamp(2, MOST_SHARES))
             }
             Version::V2 => {
                 write(&place.root.join("cpu.max.burst"), 0).or_else(ignore_missing)?;
                 write(&place.root.join("cpu.max"), format!("{quota} {PERIOD_US}"))?;
                 write(&place.root.join("cpu.max.burst"), quota).or_else(ignore_missing)?;
-                write(&place.root.join("cpu.weight"), (cpu.0 / 10).clamp(1, 10_000))
+                write(&place.root.join("cpu.weight"), (cpu.0 / 10).clamp(1, MOST_WEIGHT))
             }
         }
     }
@@ -266,6 +270,17 @@ fn enable_controllers(hierarchy: &Hierarchy, directory: &Path) -> io::Result<()>
         return Ok(());
     }
     write(&file, lacking.iter().map(|c| format!("+{c}")).collect::<Vec<_>>().join(" "))
+}
+
+/// What is lent comes before whatever else its owner runs: what each partition uses is capped, all caps
+/// together leave the owner what was kept, and without this a runaway of the owner's would take a share of
+/// what was lent for each of its processes.
+fn put_first(hierarchy: &Hierarchy) -> io::Result<()> {
+    match hierarchy.version {
+        _ if !hierarchy.controllers.iter().any(|c| c == "cpu") => Ok(()),
+        Version::V1 => write(&hierarchy.root.join("cpu.shares"), MOST_SHARES),
+        Version::V2 => write(&hierarchy.root.join("cpu.weight"), MOST_WEIGHT),
+    }
 }
 
 fn make_dir(path: &Path) -> io::Result<()> {

@@ -17,6 +17,7 @@ fn unified(dir: &Path, controllers: &str) -> String {
     fs::create_dir_all(&group).unwrap();
     for directory in [dir.join("sublet"), dir.join("sublet/h")] {
         fs::write(directory.join("cgroup.subtree_control"), "").unwrap();
+        fs::write(directory.join("cpu.weight"), "100").unwrap();
     }
     for file in ["cpu.max", "cpu.weight", "memory.max", "memory.swap.max", "pids.max"] {
         fs::write(group.join(file), "").unwrap();
@@ -37,6 +38,8 @@ fn version_2_gets_its_controllers_and_limits() {
     for directory in ["", "sublet/", "sublet/h/"] {
         assert_eq!(read(&format!("{directory}cgroup.subtree_control")), "+cpu +memory +pids");
     }
+    // What is lent comes before what its owner runs.
+    assert_eq!(["sublet", "sublet/h"].map(|directory| read(&format!("{directory}/cpu.weight"))), ["10000", "10000"]);
     let written = ["cpu.max", "cpu.weight", "memory.max", "memory.swap.max", "pids.max"];
     let written = written.map(|name| read(&format!("sublet/h/p/{name}")));
     assert_eq!(written, ["25000 100000", "25", "1073741824", "0", "64"]);
@@ -111,4 +114,38 @@ fn a_quarter_of_a_core_stays_a_quarter() {
     assert!(!group.exists());
     groups.forget_host();
     assert!(groups.below(&[&name]).iter().all(|place| !place.root.exists()));
+}
+
+/// A runaway of the owner's, of many processes, takes nothing of what is lent.
+#[test]
+fn what_is_lent_comes_before_what_the_owner_runs() {
+    let name = format!("first-{}", std::process::id());
+    let groups = match detect(&name) {
+        Confinement::Confined(groups) => groups,
+        Confinement::Unconfined { reason } => return eprintln!("not tried: {reason}"),
+    };
+    let spin =
+        |join: &str| Killed(Command::new("sh").arg("-c").arg(format!("{join} while :; do :; done")).spawn().unwrap());
+    let threads = std::thread::available_parallelism().unwrap().get();
+    // Of groups that weigh the same each would get half of all there is.
+    let cap = Millicores(threads as i64 * 1000 - 500);
+    let group = groups.create("lent", &Limits { cpu: cap, ..LIMITS }).unwrap();
+    let join: String = group.directories().iter().map(|d| format!("echo 0 > {}/cgroup.procs; ", d.display())).collect();
+    let owners: Vec<Killed> = (0..8 * threads).map(|_| spin("")).collect();
+    let lent: Vec<Killed> = (0..threads).map(|_| spin(&join)).collect();
+    // Other tests have groups of their own beside this one, which are lent, too.
+    let give_up = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (from, used) = (Instant::now(), group.usage().unwrap().cpu_nanoseconds);
+        std::thread::sleep(Duration::from_secs(2));
+        let used = group.usage().unwrap().cpu_nanoseconds - used;
+        let share = used as f64 / from.elapsed().as_nanos() as f64 * 1000.0 / cap.0 as f64;
+        if share >= 0.85 {
+            break;
+        }
+        assert!(Instant::now() < give_up, "of {cap} it got {share:.2}");
+    }
+    drop((owners, lent));
+    group.remove(Duration::from_secs(5)).unwrap();
+    groups.forget_host();
 }
