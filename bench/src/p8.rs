@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use sublet_bench::bare::{Bare, Running, line};
+use sublet_bench::bare::{Bare, line};
 use sublet_bench::cpu;
 use sublet_bench::partitions::{Options, Side, options};
 use sublet_bench::report::{head, median, row, write};
@@ -50,7 +50,7 @@ fn compute(options: &Options) -> Result<(f64, Vec<serde_json::Value>)> {
     let link = runtime.block_on(machine.link())?;
     client.json(&[&["rent", "--name", "box"][..], &RENT].concat())?;
     let ours = || work(&client.inside("box", WORK)?.ok()?.stdout);
-    let peer = || runtime.block_on(peer(&machine, &link));
+    let peer = || runtime.block_on(peer(&link));
     // Once, so that both have translated what they run.
     ensure!(ours()?.0 == peer()?.0, "equal digests first");
 
@@ -68,7 +68,7 @@ fn compute(options: &Options) -> Result<(f64, Vec<serde_json::Value>)> {
     Ok((ratio, rounds.iter().map(|(ours, peer)| json!({"ours_s": ours, "peer_s": peer})).collect()))
 }
 
-async fn peer(_machine: &Running, link: &GuestLink) -> Result<(String, f64)> {
+async fn peer(link: &GuestLink) -> Result<(String, f64)> {
     let mut job = link.exec(&line(WORK)).await?;
     let mut said = Vec::new();
     while let Some(bytes) = job.stdout.next().await? {

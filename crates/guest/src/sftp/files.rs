@@ -1,7 +1,7 @@
 //! One request, one answer: what each kind of request does to files.
 
 use super::attributes;
-use super::handles::{Handles, MAX_OPEN, Open};
+use super::handles::Open;
 use super::names::Name;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use sublet_guest::handles::{Handles, MAX_OPEN};
 use sublet_guest::sftp_wire::{self as wire, Attributes, MAX_DATA_BYTES, MAX_PACKET_BYTES, Malformed, Packet, kind};
 
 /// Most entries of a folder told at once.
@@ -102,7 +103,7 @@ fn done() -> Answered {
 /// A client's open files.
 #[derive(Debug, Default)]
 pub struct Server {
-    handles: Handles,
+    handles: Handles<Open>,
 }
 
 impl Server {

@@ -72,7 +72,7 @@ fn files_that_are_open_are_counted() {
     let input: Vec<u8> = (0..120).flat_map(|id| request(kind::OPEN, id, &body)).collect();
     let (_, packets) = said(&input);
     let opened = packets.iter().filter(|(kind, _)| *kind == kind::HANDLE).count();
-    assert_eq!(opened, handles::MAX_OPEN);
+    assert_eq!(opened, sublet_guest::handles::MAX_OPEN);
     assert_eq!(status_of(&packets[119]), (119, 4));
 }
 

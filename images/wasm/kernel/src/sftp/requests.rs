@@ -1,6 +1,6 @@
 //! One request, one answer.
 
-use super::handles::{Handles, MAX_OPEN, Open};
+use super::handles::Open;
 use super::status::Status;
 use crate::files::{File, Node, Place, Trouble, follow};
 use crate::world::World;
@@ -9,6 +9,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use sublet_guest::handles::{Handles, MAX_OPEN};
 use sublet_guest::sftp_wire::{self as wire, Attributes, MAX_DATA_BYTES, MAX_PACKET_BYTES, Packet, kind};
 
 /// Most entries of a folder told at once.
@@ -85,7 +86,7 @@ fn done() -> Answered {
 /// A client's open files.
 #[derive(Default)]
 pub struct Server {
-    handles: Handles,
+    handles: Handles<Open>,
 }
 
 impl Server {
