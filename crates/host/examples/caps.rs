@@ -19,7 +19,7 @@ fn main() -> Result<()> {
         Confinement::Unconfined { reason } => bail!(reason),
     };
     let spinners = caps.iter().map(|cap| {
-        let limits = Limits { cpu: Millicores(*cap), memory_bytes: 64 << 20, pids: 8 };
+        let limits = Limits { cpu: Millicores(*cap), vcpus: 1, memory_bytes: 64 << 20, pids: 8 };
         let group = groups.create(&format!("p{cap}"), &limits)?;
         Spinner::start(Some(group))
     });

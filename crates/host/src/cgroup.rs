@@ -21,6 +21,9 @@ pub const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// The kernel's own default; the quota is a share of it.
 const PERIOD_US: i64 = 100_000;
+/// What a monitor's own threads may use beside a guest that has whole processors. Measured: a guest that
+/// spins on one was stopped for 20 ms of each second without it.
+const MONITOR: Millicores = Millicores(50);
 /// The kernel's own bounds of a group's share, in version 1 and in version 2.
 const MOST_SHARES: i64 = 262_144;
 const MOST_WEIGHT: i64 = 10_000;
@@ -30,6 +33,8 @@ const MOST_WEIGHT: i64 = 10_000;
 pub struct Limits {
     /// Processor time, and the share of it when there is not enough for all.
     pub cpu: Millicores,
+    /// The processors that the guest sees.
+    pub vcpus: u16,
     /// Memory of the guest, the monitor and the guard together.
     pub memory_bytes: u64,
     /// Threads of all of them.
@@ -96,7 +101,7 @@ impl ControlGroups {
         };
         // Another host of this computer may just have removed the empty group above ours.
         make().or_else(|error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) })?;
-        group.set_cpu(limits.cpu)?;
+        group.set_cpu(limits.cpu, limits.vcpus)?;
         group.set_memory(limits.memory_bytes)?;
         group.set_pids(limits.pids)?;
         Ok(group)
@@ -149,8 +154,11 @@ impl Group {
     }
 
     /// Caps processor time, and weighs it in proportion.
-    pub fn set_cpu(&self, cpu: Millicores) -> io::Result<()> {
-        let quota = (cpu.0 * PERIOD_US / 1000).max(1000);
+    pub fn set_cpu(&self, cpu: Millicores, vcpus: u16) -> io::Result<()> {
+        // Whole processors need no cap to be kept: the guest has no more of them. The monitor has threads
+        // of its own beside them, and with none to spare the guest would be stopped for what those used.
+        let beside = if cpu >= whole(vcpus) { MONITOR } else { Millicores(0) };
+        let quota = ((cpu + beside).0 * PERIOD_US / 1000).max(1000);
         let Some(place) = self.place_of("cpu") else { return Ok(()) };
         // What one period left unused the next may use, so that two threads that run at once for
         // a moment are not stopped; the average stays. Kernels before 5.14 cannot.
@@ -172,8 +180,9 @@ impl Group {
         }
     }
 
-    /// What processor time is capped at now, as the kernel has it; none where it is not.
-    pub fn cpu_cap(&self) -> io::Result<Option<Millicores>> {
+    /// What the guest can have of processor time at most, as the kernel has it: the cap, or all of the
+    /// processors it sees; none where it is not capped.
+    pub fn cpu_cap(&self, vcpus: u16) -> io::Result<Option<Millicores>> {
         let Some(place) = self.place_of("cpu") else { return Ok(None) };
         let (quota, period) = match place.version {
             Version::V1 => {
@@ -189,7 +198,9 @@ impl Group {
         // `-1` and `max` stand for no cap.
         let numbers = (quota.trim().parse::<i64>().ok(), period.trim().parse::<i64>().ok());
         Ok(match numbers {
-            (Some(quota @ 0..), Some(period @ 1..)) => Some(Millicores(quota.saturating_mul(1000) / period)),
+            (Some(quota @ 0..), Some(period @ 1..)) => {
+                Some(Millicores(quota.saturating_mul(1000) / period).min(whole(vcpus)))
+            }
             _ => None,
         })
     }
@@ -255,6 +266,10 @@ impl Group {
     fn place_of(&self, controller: &str) -> Option<&Hierarchy> {
         self.places.iter().find(|place| place.controllers.iter().any(|c| c == controller))
     }
+}
+
+fn whole(vcpus: u16) -> Millicores {
+    Millicores(i64::from(vcpus) * 1000)
 }
 
 /// In version 2 a group's children only have the controllers it passes on.

@@ -22,6 +22,7 @@ use crate::vmm::{
 };
 use live::Live;
 use process::Processes;
+use qmp::QmpError;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -163,6 +164,7 @@ impl QemuVmm {
         if let Confinement::Confined(groups) = &self.config.confinement {
             let limits = Limits {
                 cpu: spec.cpu,
+                vcpus: spec.vcpus,
                 memory_bytes: ((spec.memory + memory_overhead(spec.memory)).0 as u64) << 20,
                 pids: u32::from(spec.vcpus) + OTHER_THREADS,
             };
@@ -232,7 +234,11 @@ impl Vmm for QemuVmm {
             let reason = "this host cannot limit partitions".to_owned();
             return Err(VmmError::Refused { partition: machine.partition, reason });
         };
-        group.set_cpu(cpu).map_err(|source| system(format!("resize {}", machine.partition), source))
+        let vcpus = match self.observe(machine).await {
+            Observed::Running { vcpus, .. } => vcpus,
+            _ => return Err(VmmError::NotRunning { partition: machine.partition }),
+        };
+        group.set_cpu(cpu, vcpus).map_err(|source| system(format!("resize {}", machine.partition), source))
     }
 
     async fn observe(&self, machine: &Machine) -> Observed {
@@ -297,17 +303,14 @@ impl Vmm for QemuVmm {
     }
 
     async fn figures(&self, machine: &Machine) -> Result<Figures, VmmError> {
-        let Observed::Running { generation, vcpus, memory, .. } = self.observe(machine).await else {
-            return Err(VmmError::NotRunning { partition: machine.partition });
-        };
-        let cpu = self.group(machine.partition).map_or(Ok(None), |group| group.cpu_cap());
+        let not_running = || VmmError::NotRunning { partition: machine.partition };
+        let Observed::Running { generation, .. } = self.observe(machine).await else { return Err(not_running()) };
+        let live = self.find(machine).await.map_err(|_| not_running())?;
+        let asked = async { Ok::<_, QmpError>((live.size().await?, live.disk().await?)) };
+        let asked = asked.await.map_err(|source| VmmError::Monitor { partition: machine.partition, source });
+        let ((vcpus, memory), disk) = asked?;
+        let cpu = self.group(machine.partition).map_or(Ok(None), |group| group.cpu_cap(vcpus));
         let cpu = cpu.map_err(|source| system(format!("read the cap of {}", machine.partition), source))?;
-        let disk = match self.find(machine).await {
-            Ok(live) => {
-                live.disk().await.map_err(|source| VmmError::Monitor { partition: machine.partition, source })?
-            }
-            Err(_) => return Err(VmmError::NotRunning { partition: machine.partition }),
-        };
         Ok(Figures { generation, vcpus, memory, cpu, disk })
     }
 

@@ -25,7 +25,7 @@ fn unified(dir: &Path, controllers: &str) -> String {
     format!("tmpfs /tmp tmpfs rw 0 0\ncgroup2 {} cgroup2 rw,nosuid 0 0\n", dir.display())
 }
 
-const LIMITS: Limits = Limits { cpu: Millicores(250), memory_bytes: 1 << 30, pids: 64 };
+const LIMITS: Limits = Limits { cpu: Millicores(250), vcpus: 1, memory_bytes: 1 << 30, pids: 64 };
 
 #[test]
 fn version_2_gets_its_controllers_and_limits() {
@@ -44,9 +44,15 @@ fn version_2_gets_its_controllers_and_limits() {
     let written = written.map(|name| read(&format!("sublet/h/p/{name}")));
     assert_eq!(written, ["25000 100000", "25", "1073741824", "0", "64"]);
 
-    assert_eq!(group.cpu_cap().unwrap(), Some(Millicores(250)));
+    assert_eq!(group.cpu_cap(1).unwrap(), Some(Millicores(250)));
+    // Whole processors: the monitor's own threads have a little of their own, and the guest no more for it.
+    group.set_cpu(Millicores(2000), 2).unwrap();
+    assert_eq!([read("sublet/h/p/cpu.max"), read("sublet/h/p/cpu.weight")], ["205000 100000", "200"]);
+    assert_eq!(group.cpu_cap(2).unwrap(), Some(Millicores(2000)));
+    group.set_cpu(Millicores(1999), 2).unwrap();
+    assert_eq!(group.cpu_cap(2).unwrap(), Some(Millicores(1999)), "a part of a processor is kept by the cap alone");
     fs::write(dir.path().join("sublet/h/p/cpu.max"), "max 100000\n").unwrap();
-    assert_eq!(group.cpu_cap().unwrap(), None);
+    assert_eq!(group.cpu_cap(1).unwrap(), None);
 
     fs::write(dir.path().join("sublet/h/p/cpu.stat"), "usage_usec 1500\nuser_usec 9\n").unwrap();
     fs::write(dir.path().join("sublet/h/p/memory.current"), "4096\n").unwrap();
@@ -88,7 +94,7 @@ fn a_quarter_of_a_core_stays_a_quarter() {
         Confinement::Unconfined { reason } => return eprintln!("not tried: {reason}"),
     };
     let group = groups.create("busy", &LIMITS).unwrap();
-    assert_eq!(group.cpu_cap().unwrap(), Some(LIMITS.cpu), "as the kernel has it");
+    assert_eq!(group.cpu_cap(1).unwrap(), Some(LIMITS.cpu), "as the kernel has it");
     let join: String = group.directories().iter().map(|d| format!("echo 0 > {}/cgroup.procs; ", d.display())).collect();
     let busy = Command::new("sh").arg("-c").arg(format!("{join} while :; do :; done")).spawn().unwrap();
     let busy = Killed(busy);

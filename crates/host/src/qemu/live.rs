@@ -6,7 +6,7 @@ use super::{command_line, vanished};
 use crate::guard::record::RunDir;
 use crate::vmm::{ExitRecord, Machine, Observed};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use sublet_model::units::{GiB, MiB};
 use tokio::sync::watch;
@@ -46,8 +46,19 @@ impl Drop for Live {
 pub(super) struct Monitor {
     /// Replaced when it has to be connected again.
     qmp: Mutex<Qmp>,
+    /// What the monitor said of its machine, once.
+    shape: OnceLock<Shape>,
     /// The end of what the guest wrote to its console.
     console: Mutex<Vec<u8>>,
+}
+
+/// What does not change while a monitor runs, so that it is asked once: each question waits for a
+/// processor of the guest to pause, and costs the guest more than it costs us.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    uuid: Uuid,
+    vcpus: u16,
+    memory: MiB,
 }
 
 impl Live {
@@ -61,11 +72,18 @@ impl Live {
         if !self.seen().is_live() {
             return self.seen();
         }
-        let asked = state(&self.monitor.qmp(), &self.machine, self.processes.monitor_pid).await;
+        let asked = self.monitor.state(&self.machine, self.processes.monitor_pid).await;
         match self.seen() {
             seen if seen.is_live() => asked.unwrap_or(seen),
             ended => ended,
         }
+    }
+
+    /// Its processors and memory, in the monitor's own words of this moment: what is claimed of it
+    /// is not taken from memory.
+    pub async fn size(&self) -> Result<(u16, MiB), QmpError> {
+        let now = shape(&self.monitor.qmp()).await?;
+        Ok((now.vcpus, now.memory))
     }
 
     /// How large its scratch disk is, in the monitor's own words.
@@ -99,6 +117,27 @@ impl Live {
 impl Monitor {
     pub fn qmp(&self) -> Qmp {
         self.qmp.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the monitor says of its machine.
+    async fn state(&self, machine: &Machine, pid: i32) -> Result<Observed, QmpError> {
+        let qmp = self.qmp();
+        let status = qmp.execute("query-status", Value::Null, ANSWER_PATIENCE).await?;
+        match status["status"].as_str() {
+            Some("guest-panicked") => return Ok(Observed::Panicked),
+            // An error inside QEMU, or of its storage, is the end of the guest as well.
+            Some("shutdown" | "internal-error" | "io-error") => return Ok(Observed::ShutDown),
+            Some(_) => {}
+            None => return Err(QmpError::Nonsense("a status without a name".to_owned())),
+        }
+        let Shape { uuid, vcpus, memory } = match self.shape.get() {
+            Some(known) => *known,
+            None => *self.shape.get_or_init({
+                let asked = shape(&qmp).await?;
+                move || asked
+            }),
+        };
+        Ok(Observed::Running { pid, uuid, generation: machine.generation, vcpus, memory })
     }
 
     /// Reading empties the ring: what was read is kept here, as much of it as the ring holds.
@@ -166,9 +205,9 @@ async fn spawn(machine: Machine, processes: Processes, qmp: Qmp, changes: &watch
     let pid = processes.monitor_pid;
     // A guest that panics between these two lines sends a hint that `follow` still finds.
     let hints = qmp.hints();
-    let first = state(&qmp, &machine, pid).await.unwrap_or(Observed::NotRunning);
+    let monitor = Arc::new(Monitor { qmp: Mutex::new(qmp), shape: OnceLock::new(), console: Mutex::default() });
+    let first = monitor.state(&machine, pid).await.unwrap_or(Observed::NotRunning);
     let (state, seen) = watch::channel(first);
-    let monitor = Arc::new(Monitor { qmp: Mutex::new(qmp), console: Mutex::default() });
     let processes = Arc::new(processes);
     let watcher = Watcher {
         machine: machine.clone(),
@@ -210,7 +249,7 @@ impl Watcher {
     }
 
     async fn look(&self) {
-        if let Ok(seen) = state(&self.monitor.qmp(), &self.machine, self.processes.monitor_pid).await {
+        if let Ok(seen) = self.monitor.state(&self.machine, self.processes.monitor_pid).await {
             if matches!(seen, Observed::Panicked | Observed::ShutDown) {
                 self.monitor.read_console().await;
             }
@@ -269,22 +308,12 @@ fn remembered(machine: &Machine) -> Observed {
     recorded(machine).map_or(Observed::NotRunning, Observed::Exited)
 }
 
-/// What the monitor says of itself.
-async fn state(qmp: &Qmp, machine: &Machine, pid: i32) -> Result<Observed, QmpError> {
+async fn shape(qmp: &Qmp) -> Result<Shape, QmpError> {
     let ask = |command| qmp.execute(command, Value::Null, ANSWER_PATIENCE);
-    let status = ask("query-status").await?;
-    Ok(match status["status"].as_str() {
-        Some("guest-panicked") => Observed::Panicked,
-        // An error inside QEMU, or of its storage, is the end of the guest as well.
-        Some("shutdown" | "internal-error" | "io-error") => Observed::ShutDown,
-        Some(_) => Observed::Running {
-            pid,
-            uuid: uuid(qmp).await?,
-            generation: machine.generation,
-            vcpus: ask("query-cpus-fast").await?.as_array().map_or(0, |cpus| cpus.len() as u16),
-            memory: memory(&ask("query-memory-size-summary").await?),
-        },
-        None => return Err(QmpError::Nonsense("a status without a name".to_owned())),
+    Ok(Shape {
+        uuid: uuid(qmp).await?,
+        vcpus: ask("query-cpus-fast").await?.as_array().map_or(0, |cpus| cpus.len() as u16),
+        memory: memory(&ask("query-memory-size-summary").await?),
     })
 }
 
