@@ -10,8 +10,8 @@ mod pass;
 mod run;
 
 pub use ask::{Asked, ask};
-pub use command::{Invocation, quoted, settings, shell_line, way};
-pub use dial::{Line, dial};
+pub use command::{Invocation, Target, quoted, shell_line, way};
+pub use dial::{Line, dial, dial_local};
 pub use key::ClientKey;
 pub use pass::Pass;
-pub use run::{Ended, available, end_with_us, run, run_tool};
+pub use run::{Ended, available, end_with_us, run, run_to, run_tool};

@@ -64,6 +64,13 @@ fn every_command_explains_itself() {
         "host check",
         "host join",
         "host lend",
+        "host divide",
+        "host own list",
+        "host own start",
+        "host own stop",
+        "host own remove",
+        "host enter",
+        "host ssh-config",
         "host unlist",
         "host take-back",
         "host run",
@@ -132,6 +139,9 @@ fn what_makes_no_sense_exits_2() {
         &["host", "lend", "--keep", "1cpu,1GiB", "--when", "sometimes"],
         &["search", "--order", "beauty"],
         &["host", "take-back"],
+        &["host", "divide"],
+        &["host", "divide", "--own", "debian"],
+        &["host", "divide", "--own", "debian:1cpu,1GiB,disk:20GiB"],
         &["depot", "serve", "x", "--listen", "0.0.0.0:7402"],
     ] {
         let (code, said) = fails(temp.path(), arguments);

@@ -1,7 +1,11 @@
 //! How the owner divides the computer: said here, on the owner's machine, and final here.
 
+mod own;
+
+pub use own::{NewOwn, divide, own_in_all, remove_own, wish};
+
 use crate::qemu::memory_overhead;
-use crate::store::{Store, StoreError};
+use crate::store::{Own, Store, StoreError};
 use std::collections::BTreeSet;
 use sublet_model::account::check_name;
 use sublet_model::host::Inventory;
@@ -50,6 +54,27 @@ pub enum DivisionError {
     /// A lease holds it.
     #[error("a lease holds partition {0}: it stays as it is until that ends (`sublet host take-back --now` ends it)")]
     Held(String),
+    /// The owner's own is not lent.
+    #[error("partition {0} is your own: `sublet host own` is for it")]
+    Own(String),
+    /// No such partition of the owner's own.
+    #[error("you have no partition {0:?} of your own here; `sublet host own list` names them")]
+    NotOwn(String),
+    /// Two of one name.
+    #[error("there is a partition {0} here already: give the new one another name, as in mine=debian:2cpu,4GiB")]
+    Taken(String),
+    /// The image.
+    #[error("{image} can't boot in {name}, which has {has}: {problem}")]
+    Image {
+        /// Which image.
+        image: String,
+        /// In which partition.
+        name: String,
+        /// What that has.
+        has: Resources,
+        /// What is wrong.
+        problem: String,
+    },
     /// None, or too many.
     #[error("a computer is divided into 1 to {MOST_PARTITIONS} partitions")]
     Count,
@@ -78,8 +103,6 @@ pub struct Asked {
     pub name: String,
     /// Between which bounds.
     pub profile: Profile,
-    /// Whether it is lent.
-    pub lendable: bool,
 }
 
 /// What the owner lends, and how.
@@ -120,15 +143,15 @@ pub fn evenly(inventory: &Inventory, keep: Resources, count: usize) -> Result<Ve
     let max = (all - others - Resources { memory: spare, ..Resources::ZERO }).max(desired);
     let profile = Profile { min: least.min(desired), desired, max };
     let names = (1..=count).map(|i| format!("p{i}"));
-    Ok(names.map(|name| Asked { name, profile, lendable: true }).collect())
+    Ok(names.map(|name| Asked { name, profile }).collect())
 }
 
-fn check(inventory: &Inventory, lending: &Lending) -> Result<(), DivisionError> {
+fn check(inventory: &Inventory, lending: &Lending, own: &[Own]) -> Result<(), DivisionError> {
     let has = inventory.resources();
     if !Resources::ZERO.fits(lending.keep) || !lending.keep.fits(has) {
         return Err(DivisionError::KeepsTooMuch { keep: lending.keep, has });
     }
-    if lending.partitions.is_empty() || lending.partitions.len() > MOST_PARTITIONS {
+    if lending.partitions.is_empty() || lending.partitions.len() + own.len() > MOST_PARTITIONS {
         return Err(DivisionError::Count);
     }
     lending.conditions.check().map_err(DivisionError::Conditions)?;
@@ -139,8 +162,12 @@ fn check(inventory: &Inventory, lending: &Lending) -> Result<(), DivisionError> 
         }
         let named = |source| DivisionError::Profile { name: asked.name.clone(), source };
         asked.profile.check().map_err(named)?;
+        if own.iter().any(|own| own.name == asked.name) {
+            return Err(DivisionError::Own(asked.name.clone()));
+        }
     }
-    let profiles: Vec<Profile> = lending.partitions.iter().map(|p| p.profile).collect();
+    let own = own.iter().map(|own| Profile::fixed(own.resources));
+    let profiles: Vec<Profile> = lending.partitions.iter().map(|p| p.profile).chain(own).collect();
     Ok(check_division(lendable(inventory, lending.keep), &profiles)?)
 }
 
@@ -150,10 +177,11 @@ fn held(store: &Store) -> Result<BTreeSet<PartitionId>, StoreError> {
 }
 
 /// Divides the computer and lends its partitions. Partitions keep their id by their name; one that
-/// a lease holds can neither go nor change.
+/// a lease holds can neither go nor change. What is the owner's own stays.
 pub fn lend(store: &Store, inventory: &Inventory, lending: &Lending) -> Result<Division, DivisionError> {
     joined(store)?;
-    check(inventory, lending)?;
+    let own = store.own()?;
+    check(inventory, lending, &own)?;
     let old = store.division()?;
     let held = held(store)?;
     let known = |name: &str| old.partitions.iter().find(|p| p.name == name);
@@ -167,10 +195,11 @@ pub fn lend(store: &Store, inventory: &Inventory, lending: &Lending) -> Result<D
             id: before.map_or_else(sublet_wire::new_id, |b| b.id),
             name: asked.name.clone(),
             profile: asked.profile,
-            lendable: asked.lendable,
+            lendable: true,
             taken_back: before.and_then(|b| b.taken_back),
         });
     }
+    partitions.extend(old.partitions.iter().filter(|old| own.iter().any(|own| own.partition == old.id)).cloned());
     let gone = old.partitions.iter().find(|o| held.contains(&o.id) && !partitions.iter().any(|p| p.id == o.id));
     if let Some(gone) = gone {
         return Err(DivisionError::Held(gone.name.clone()));
@@ -200,13 +229,18 @@ pub enum Which {
 fn change(store: &Store, which: &Which, act: impl Fn(&mut Declared)) -> Result<Division, DivisionError> {
     joined(store)?;
     let mut division = store.division()?;
+    let own = store.own()?;
+    let is_own = |p: &Declared| own.iter().any(|own| own.partition == p.id);
     if let Which::Named(names) = which
         && let Some(unknown) = names.iter().find(|n| !division.partitions.iter().any(|p| p.name == **n))
     {
         return Err(DivisionError::Unknown(unknown.chars().take(64).collect()));
     }
-    let meant =
-        |p: &&mut Declared| matches!(which, Which::All) || matches!(which, Which::Named(n) if n.contains(&p.name));
+    let named = |p: &Declared| matches!(which, Which::Named(names) if names.contains(&p.name));
+    if let Some(own) = division.partitions.iter().find(|p| named(p) && is_own(p)) {
+        return Err(DivisionError::Own(own.name.clone()));
+    }
+    let meant = |p: &&mut Declared| named(p) || matches!(which, Which::All) && !is_own(p);
     division.partitions.iter_mut().filter(meant).for_each(act);
     division.revision += 1;
     keep(store, division)
@@ -233,8 +267,10 @@ pub struct PartitionStatus {
     pub declared: Declared,
     /// What was applied last.
     pub applied: Option<Allocation>,
-    /// What runs in it.
+    /// What a lease runs in it.
     pub run: Option<crate::store::Run>,
+    /// If it is the owner's own.
+    pub own: Option<Own>,
 }
 
 /// The computer, for its owner.
@@ -253,10 +289,12 @@ pub struct Status {
 /// What is known here, whether an agent runs or not.
 pub fn status(store: &Store) -> Result<Status, StoreError> {
     let (division, applied, runs) = (store.division()?, store.applied()?, store.live_runs()?);
+    let own = store.own()?;
     let partitions = division.partitions.iter().map(|declared| PartitionStatus {
         declared: declared.clone(),
         applied: applied.get(&declared.id).copied(),
         run: runs.iter().find(|run| run.partition == declared.id).cloned(),
+        own: own.iter().find(|own| own.partition == declared.id).cloned(),
     });
     let partitions = partitions.collect();
     Ok(Status { identity: store.identity()?, agent_runs: store.has_agent(), division, partitions })

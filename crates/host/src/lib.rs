@@ -19,6 +19,7 @@ pub mod inventory;
 pub mod join;
 pub mod market_keys;
 pub mod meter;
+pub mod own;
 pub mod partition;
 pub mod path;
 pub mod reconcile;

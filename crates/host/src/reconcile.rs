@@ -233,6 +233,13 @@ fn total(after: &After, policy: &Policy) -> Resources {
     after.iter().filter(|(id, (_, life))| takes(id, life)).map(|(_, (allocation, _))| allocation.resources).sum()
 }
 
+/// Whether a partition of the owner's own may have `resources`, beside all that is applied.
+pub fn has_room(seen: &[Seen], policy: &Policy, own: PartitionId, resources: Resources) -> bool {
+    let others = seen.iter().filter(|s| s.partition != own);
+    let others: After = others.map(|s| (s.partition, (s.applied, s.life.clone()))).collect();
+    (total(&others, policy) + resources).fits(policy.lendable)
+}
+
 /// The allocations to apply, shrunk ones first, and those refused, each with why.
 fn applies(
     plan: &BTreeMap<PartitionId, &Wanted>,

@@ -11,12 +11,14 @@ mod identity;
 mod kept;
 mod keys;
 mod market_keys;
+mod own;
 mod receipts;
 mod runs;
 
 pub use allocations::{Gone, Place};
 pub use identity::Identity;
-pub use keys::Keys;
+pub use keys::{Keys, OwnAuthority};
+pub use own::{Own, Stand, Start, Wish};
 pub use receipts::NewReceipt;
 pub use runs::{Run, Stage};
 
@@ -29,10 +31,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Version of the schema: a newer one is not opened.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 /// Each brings the schema whose number is its place plus 1 to the next one.
 const MIGRATIONS: [&str; SCHEMA as usize - 1] =
-    [include_str!("store/schema_2.sql"), include_str!("store/schema_3.sql")];
+    [include_str!("store/schema_2.sql"), include_str!("store/schema_3.sql"), include_str!("store/schema_4.sql")];
 /// So many compiled statements are kept.
 const STATEMENTS: usize = 64;
 /// What is tried by whoever opens one.

@@ -2,10 +2,11 @@
 //! Whatever is wrong is said in words; nothing of it ever reaches a shell or a command line unchecked.
 
 use crate::reconcile::Policy;
-use sublet_model::identity::IdentityError;
+use sublet_model::identity::{IdentityError, Signed};
 use sublet_model::ids::PartitionId;
 use sublet_model::image::ImageManifest;
 use sublet_model::partition::Allocation;
+use sublet_model::resources::Resources;
 use sublet_model::units::Seconds;
 use sublet_wire::sync::Run;
 
@@ -29,9 +30,7 @@ pub fn check_run(partition: PartitionId, has: &Allocation, run: &Run, policy: &P
     refuse_unless(has.vcpus <= policy.threads, "this computer has fewer hardware threads")?;
     refuse_unless(terms.image == run.image.digest(), "the image is not the one of the terms")?;
     let image = check_image(run)?;
-    refuse_unless(image.arch == policy.arch, "the image is for another architecture")?;
-    refuse_unless(image.minimum_memory <= has.resources.memory, "the image needs more memory than the partition has")?;
-    refuse_unless(image.minimum_vcpus <= has.vcpus, "the image needs more vcpus than the partition has")?;
+    check_fit(&image, &policy.arch, has.resources, has.vcpus)?;
     let spans = [run.term_seconds, run.paid_seconds];
     let span = |s: &Seconds| (Seconds(1)..=Seconds::MAX).contains(s);
     refuse_unless(spans.iter().all(span), "a term and what is paid for are from a second to ten years")?;
@@ -44,9 +43,22 @@ pub fn check_run(partition: PartitionId, has: &Allocation, run: &Run, policy: &P
 /// The manifest of a run, if it can be used.
 pub fn check_image(run: &Run) -> Result<ImageManifest, String> {
     // Which depot key is behind it was settled by the market: the terms pin this very manifest.
-    let image = run.image.verify(&run.image.key).map_err(|e| format!("the image's manifest can't be believed: {e}"))?;
+    check_manifest(&run.image)
+}
+
+/// A signed manifest, if it can be used.
+pub fn check_manifest(signed: &Signed<ImageManifest>) -> Result<ImageManifest, String> {
+    let image = signed.verify(&signed.key).map_err(|e| format!("the image's manifest can't be believed: {e}"))?;
     image.check()?;
     Ok(image)
+}
+
+/// Whether an image comes up on a computer of this kind, with this much.
+pub fn check_fit(image: &ImageManifest, arch: &str, resources: Resources, vcpus: u16) -> Result<(), &'static str> {
+    let refuse_unless = |ok: bool, why| if ok { Ok(()) } else { Err(why) };
+    refuse_unless(image.arch == arch, "the image is for another architecture")?;
+    refuse_unless(image.minimum_memory <= resources.memory, "the image needs more memory than the partition has")?;
+    refuse_unless(image.minimum_vcpus <= vcpus, "the image needs more vcpus than the partition has")
 }
 
 /// Whether a text can be a guest's name: letters, digits and inner hyphens, at most 63.

@@ -1,11 +1,14 @@
 //! `sublet host …`: what a lender does on the own computer, and what everybody may see of hosts.
 
 mod check;
+mod divide;
 mod earnings;
+mod enter;
 pub mod guard;
 mod join;
 mod lend;
 mod list;
+mod mine;
 mod own;
 mod serve;
 mod spec;
@@ -24,12 +27,16 @@ use sublet_host::vmm::Accelerator;
 /// Lend this computer, and look at hosts
 ///
 /// A lender goes: check, join, lend, run. What is kept for yourself is never lent, and nothing is
-/// lent before `lend`.
+/// lent before `lend`. `divide` makes partitions in which your own work runs, apart from clients'.
 #[derive(Debug, Subcommand)]
 pub enum Host {
     Check(check::Check),
     Join(join::Join),
     Lend(lend::Lend),
+    Divide(divide::Divide),
+    Own(mine::Mine),
+    Enter(enter::Enter),
+    SshConfig(enter::SshConfig),
     Unlist(own::Unlist),
     TakeBack(own::TakeBack),
     Run(serve::Run),
@@ -130,6 +137,10 @@ impl Host {
             Self::Check(check) => return check.run(format).await,
             Self::Join(join) => join.run(format).await?,
             Self::Lend(lend) => lend.run(format).await?,
+            Self::Divide(divide) => divide.run(&Market::open(&global.asked())?, format).await?,
+            Self::Own(mine) => mine.run(format)?,
+            Self::Enter(enter) => return enter.run().await,
+            Self::SshConfig(config) => return config.run(),
             Self::Unlist(unlist) => unlist.run(format)?,
             Self::TakeBack(back) => back.run(format)?,
             Self::Run(run) => run.run().await?,

@@ -31,11 +31,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 #[command(after_help = "Example:\n  ssh -o ProxyCommand='sublet proxy box' …")]
 pub struct Proxy {
     /// Name or id of the lease
-    #[arg(value_parser = values::reference, required_unless_present = "pass")]
+    #[arg(value_parser = values::reference, required_unless_present_any = ["pass", "socket"])]
     lease: Option<String>,
     /// The folder of a pass that is there already: the market is not asked
     #[arg(long, value_name = "FOLDER", hide = true)]
     pass: Option<PathBuf>,
+    /// A socket of this computer's own host, instead of a lease's
+    #[arg(long, value_name = "FILE", hide = true, conflicts_with = "pass")]
+    socket: Option<PathBuf>,
 }
 
 impl Proxy {
@@ -45,15 +48,17 @@ impl Proxy {
             let alone = Failure::new(Exit::Usage, "nothing to carry: this is for ssh, as its ProxyCommand");
             return Err(alone.advise("to enter a partition: `sublet ssh LEASE`").into());
         }
-        let pass = match (&self.pass, &self.lease) {
-            (Some(folder), _) => Pass::read(folder)?,
-            (None, lease) => leasing::pass_of(&market()?, lease.as_deref().unwrap_or_default()).await?.0,
-        };
         // Ctrl-C at a terminal, and ssh when it is done, signal us as well: what ssh still had to say
         // goes out all the same, and its end of the pipe tells us when that is over.
         let _interrupts = (signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
         let mut stop = signal(SignalKind::terminate())?;
-        let line = ssh::dial(&pass).await?;
+        let line = match (&self.pass, &self.socket, &self.lease) {
+            (Some(folder), ..) => ssh::dial(&Pass::read(folder)?).await?,
+            (None, Some(socket), _) => ssh::dial_local(socket).await?,
+            (None, None, lease) => {
+                ssh::dial(&leasing::pass_of(&market()?, lease.as_deref().unwrap_or_default()).await?.0).await?
+            }
+        };
         tokio::select! {
             () = carry_line(line) => {}
             _ = stop.recv() => {}
@@ -66,6 +71,10 @@ async fn carry_line(line: Line) {
     match line {
         Line::Tcp(mut stream) => {
             told(format!("reached by TCP, at {}", stream.peer_addr().map_or("?".into(), |at| at.to_string())));
+            let (read, write) = stream.split();
+            carry(read, write).await;
+        }
+        Line::Local(mut stream) => {
             let (read, write) = stream.split();
             carry(read, write).await;
         }

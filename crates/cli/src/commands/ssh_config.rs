@@ -8,10 +8,10 @@ use super::leasing;
 use crate::api::Market;
 use crate::config::{UNNAMED, private_folder, write_private};
 use crate::output;
-use crate::ssh::{self, quoted};
+use crate::ssh::{Target, quoted};
 use anyhow::Context;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What a lease's name ends with where `ssh` is to know it.
@@ -41,40 +41,45 @@ impl SshConfig {
     }
 
     fn set_up(&self, market: &Market) -> anyhow::Result<ExitCode> {
-        let folder = folder(market);
-        private_folder(&folder)?;
-        let ours = std::env::current_exe().context("failed to find this program's own file")?;
-        let mut words = vec![ours.to_string_lossy().into_owned()];
-        if market.context != UNNAMED {
-            words.extend(["--context".into(), market.context.clone()]);
-        }
-        words.extend(["ssh-config".into(), "--refresh".into()]);
-        let words = quoted(&words);
-        let text = format!(
-            "# Written by `sublet ssh-config`; safe to write again.\n\
-             Match originalhost *{SUFFIX} exec \"{} %n\"\n    Include \"{}\"\n",
-            words.replace('%', "%%").replace('"', "\\\""),
-            folder.join("*.conf").to_string_lossy().replace('%', "%%")
-        );
-        let file = folder.join("config");
-        write_private(&file, text.as_bytes())?;
-        output::print(&format!("Include \"{}\"\n", file.to_string_lossy()))?;
-        Ok(ExitCode::SUCCESS)
+        let context = ["--context".to_string(), market.context.clone()];
+        let context = if market.context == UNNAMED { &[][..] } else { &context[..] };
+        set_up(&folder(market), SUFFIX, &[context, &["ssh-config".into()]].concat())
     }
 
     async fn refresh(&self, market: &Market, name: &str) -> anyhow::Result<ExitCode> {
         let lease = name.strip_suffix(SUFFIX).unwrap_or(name);
         let lease = crate::values::reference(lease).map_err(anyhow::Error::msg)?;
         let (pass, key) = leasing::pass_of(market, &lease).await?;
-        let settings = ssh::settings(&pass, &key)?;
-        // A person's tools may share connections and may ask; those two are theirs to choose.
-        let settings = settings.iter().filter(|(name, _)| !["ControlPath", "BatchMode"].contains(name));
-        let lines: String = settings.map(|(name, value)| format!("    {name} {value}\n")).collect();
-        let folder = folder(market);
-        private_folder(&folder)?;
-        write_private(&folder.join(format!("{lease}.conf")), format!("Host {lease}{SUFFIX}\n{lines}").as_bytes())?;
-        Ok(ExitCode::SUCCESS)
+        write_down(&folder(market), &format!("{lease}{SUFFIX}"), &Target::of(&pass, &key)?)
     }
+}
+
+/// Writes the file that asks for fresh passes by `words` and `--refresh`, and prints the line that
+/// includes it.
+pub fn set_up(folder: &Path, suffix: &str, words: &[String]) -> anyhow::Result<ExitCode> {
+    private_folder(folder)?;
+    let ours = std::env::current_exe().context("failed to find this program's own file")?;
+    let words = [&[ours.to_string_lossy().into_owned()], words, &["--refresh".into()]].concat();
+    let text = format!(
+        "# Written by `sublet ssh-config`; safe to write again.\n\
+         Match originalhost *{suffix} exec \"{} %n\"\n    Include \"{}\"\n",
+        quoted(&words).replace('%', "%%").replace('"', "\\\""),
+        folder.join("*.conf").to_string_lossy().replace('%', "%%")
+    );
+    let file = folder.join("config");
+    write_private(&file, text.as_bytes())?;
+    output::print(&format!("Include \"{}\"\n", file.to_string_lossy()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes down how `ssh` gets to `host`.
+pub fn write_down(folder: &Path, host: &str, target: &Target) -> anyhow::Result<ExitCode> {
+    // A person's tools may share connections and may ask; those two are theirs to choose.
+    let settings = target.settings.iter().filter(|(name, _)| !["ControlPath", "BatchMode"].contains(name));
+    let lines: String = settings.map(|(name, value)| format!("    {name} {value}\n")).collect();
+    private_folder(folder)?;
+    write_private(&folder.join(format!("{host}.conf")), format!("Host {host}\n{lines}").as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn folder(market: &Market) -> PathBuf {

@@ -3,7 +3,7 @@
 use super::{ClientKey, Pass};
 use anyhow::Context;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One call of `ssh`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +21,12 @@ pub struct Invocation {
 impl Invocation {
     /// Arguments of `ssh`, the program's own name left out.
     pub fn arguments(&self, pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<OsString>> {
-        let mut arguments = way(pass, key)?;
+        Ok(self.arguments_to(&Target::of(pass, key)?))
+    }
+
+    /// The same, to any target.
+    pub fn arguments_to(&self, target: &Target) -> Vec<OsString> {
+        let mut arguments = target.way();
         if let Some(log) = &self.log {
             arguments.extend(["-E".into(), log.into()]);
         }
@@ -31,61 +36,101 @@ impl Invocation {
             None => {}
         }
         arguments.extend(self.forwards.iter().map(Into::into));
-        arguments.extend(["--".into(), pass.user.clone().into()]);
+        arguments.extend(["--".into(), target.user.clone().into()]);
         arguments.extend(self.command.as_ref().map(OsString::from));
-        Ok(arguments)
+        arguments
     }
 }
 
 /// What `ssh`, `scp` and `sftp` all take and need to come in; the lease's id is then the name of the
 /// computer to go to.
 pub fn way(pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<OsString>> {
-    let mut arguments: Vec<OsString> = ["-F", "none"].map(Into::into).into();
-    for (name, value) in settings(pass, key)? {
-        arguments.extend(["-o".into(), format!("{name}={value}").into()]);
-    }
-    Ok(arguments)
+    Ok(Target::of(pass, key)?.way())
 }
 
-/// The same as lines of a configuration file.
-pub fn settings(pass: &Pass, key: &ClientKey) -> anyhow::Result<Vec<(&'static str, String)>> {
-    let reach = pass.reach()?;
-    let mut all = match &reach.tcp {
-        _ if reach.has_quic() => vec![("HostName", pass.lease.to_string()), ("ProxyCommand", proxy_command(pass)?)],
-        Some(tcp) => {
-            let (host, port) = address(tcp)?;
-            vec![("HostName", host), ("Port", port.to_string())]
+/// Where to go, and all that lets us in.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// As whom to log in.
+    pub user: String,
+    /// What `ssh` is told.
+    pub settings: Vec<(&'static str, String)>,
+    /// Where files about it may lie.
+    pub folder: PathBuf,
+}
+
+impl Target {
+    /// A lease.
+    pub fn of(pass: &Pass, key: &ClientKey) -> anyhow::Result<Self> {
+        let reach = pass.reach()?;
+        let to = match &reach.tcp {
+            _ if reach.has_quic() => through_us(&pass.lease.to_string(), &["--pass".into(), text(&pass.folder)])?,
+            Some(tcp) => {
+                let (host, port) = address(tcp)?;
+                vec![("HostName", host), ("Port", port.to_string())]
+            }
+            None => anyhow::bail!("the host says no way in that this program knows: {:?}", pass.dial),
+        };
+        let files = [pass.known_hosts(), pass.certificate(), key.path.clone()];
+        Ok(Self::new(&pass.user, &pass.lease.to_string(), to, files, pass.folder.clone()))
+    }
+
+    /// Through a unix socket of this computer. `folder` holds `known_hosts` and `certificate.pub`.
+    pub fn local(user: &str, socket: &Path, folder: PathBuf, key: &ClientKey) -> anyhow::Result<Self> {
+        let to = through_us(user, &["--socket".into(), text(socket)])?;
+        let files = [folder.join("known_hosts"), folder.join("certificate.pub"), key.path.clone()];
+        Ok(Self::new(user, user, to, files, folder))
+    }
+
+    /// `files` are the known hosts, the certificate and the key.
+    fn new(
+        user: &str,
+        alias: &str,
+        mut settings: Vec<(&'static str, String)>,
+        files: [PathBuf; 3],
+        folder: PathBuf,
+    ) -> Self {
+        settings.push(("User", user.to_owned()));
+        settings.extend(options(alias));
+        let names = ["UserKnownHostsFile", "CertificateFile", "IdentityFile"];
+        settings.extend(names.into_iter().zip(files.iter().map(|file| in_quotes(file))));
+        Self { user: user.to_owned(), settings, folder }
+    }
+
+    fn way(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = ["-F", "none"].map(Into::into).into();
+        for (name, value) in &self.settings {
+            arguments.extend(["-o".into(), format!("{name}={value}").into()]);
         }
-        None => anyhow::bail!("the host says no way in that this program knows: {:?}", pass.dial),
-    };
-    all.push(("User", pass.user.clone()));
-    all.extend(options(pass));
-    all.push(("UserKnownHostsFile", in_quotes(&pass.known_hosts())));
-    all.push(("CertificateFile", in_quotes(&pass.certificate())));
-    all.push(("IdentityFile", in_quotes(&key.path)));
-    Ok(all)
+        arguments
+    }
 }
 
 /// This program, as what carries the bytes. A shell runs it, after `ssh` has expanded `%`.
-fn proxy_command(pass: &Pass) -> anyhow::Result<String> {
+fn through_us(host: &str, more: &[String]) -> anyhow::Result<Vec<(&'static str, String)>> {
     let ours = std::env::current_exe().context("failed to find this program's own file")?;
-    let mut words = vec![ours.to_string_lossy().into_owned()];
+    let mut words = vec![text(&ours)];
     if crate::logs::is_verbose() {
         words.push("-v".into());
     }
-    words.extend(["proxy".into(), "--pass".into(), pass.folder.to_string_lossy().into_owned()]);
-    Ok(quoted(&words).replace('%', "%%"))
+    words.push("proxy".into());
+    words.extend_from_slice(more);
+    Ok(vec![("HostName", host.to_owned()), ("ProxyCommand", quoted(&words).replace('%', "%%"))])
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// Nothing is asked, nothing is trusted that the market did not vouch for, nothing of the
 /// person's own set-up interferes.
-fn options(pass: &Pass) -> [(&'static str, String); 13] {
+fn options(alias: &str) -> [(&'static str, String); 13] {
     [
         ("StrictHostKeyChecking", "yes".into()),
         ("GlobalKnownHostsFile", "/dev/null".into()),
         ("UpdateHostKeys", "no".into()),
         ("CheckHostIP", "no".into()),
-        ("HostKeyAlias", pass.lease.to_string()),
+        ("HostKeyAlias", alias.to_owned()),
         ("IdentitiesOnly", "yes".into()),
         ("IdentityAgent", "none".into()),
         ("PreferredAuthentications", "publickey".into()),

@@ -6,9 +6,10 @@ use super::Pass;
 use super::command::address;
 use anyhow::{Context, bail};
 use futures_util::future::OptionFuture;
+use std::path::Path;
 use std::time::Duration;
 use sublet_wire::path::{End, Joined, Reach, RelayUrl, Way};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
 /// How long QUIC is waited for before TCP is tried as well.
@@ -31,6 +32,14 @@ pub enum Line {
     },
     /// By plain TCP.
     Tcp(TcpStream),
+    /// Through a socket of this very computer.
+    Local(UnixStream),
+}
+
+/// Reaches the host that this computer is, as its owner.
+pub async fn dial_local(socket: &Path) -> anyhow::Result<Line> {
+    let stream = UnixStream::connect(socket).await;
+    stream.map(Line::Local).with_context(|| format!("failed to reach the agent at {}", socket.display()))
 }
 
 /// Reaches the host of a pass.

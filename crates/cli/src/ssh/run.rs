@@ -1,6 +1,6 @@
 //! Runs `ssh` and tells apart what the guest said, what broke on the way, and what the person stopped.
 
-use super::{ClientKey, Invocation, Pass};
+use super::{ClientKey, Invocation, Pass, Target};
 use crate::failure::{Exit, Failure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{ExitStatus, Stdio};
@@ -40,15 +40,24 @@ fn there_is(program: &str) -> anyhow::Result<()> {
 /// Runs `ssh` to its end. Streams are the person's own; with `first_byte` they pass through here,
 /// so that a progress line can make room.
 pub async fn run(
-    mut invocation: Invocation,
+    invocation: Invocation,
     pass: &Pass,
     key: &ClientKey,
     first_byte: Option<FirstByte>,
 ) -> anyhow::Result<Ended> {
-    let log = pass.folder.join(format!("ssh-{}.log", uuid::Uuid::now_v7().simple()));
+    run_to(invocation, &Target::of(pass, key)?, first_byte).await
+}
+
+/// The same, to any target.
+pub async fn run_to(
+    mut invocation: Invocation,
+    target: &Target,
+    first_byte: Option<FirstByte>,
+) -> anyhow::Result<Ended> {
+    let log = target.folder.join(format!("ssh-{}.log", uuid::Uuid::now_v7().simple()));
     invocation.log = Some(log.clone());
     let mut command = Command::new("ssh");
-    command.args(invocation.arguments(pass, key)?);
+    command.args(invocation.arguments_to(target));
     if first_byte.is_some() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }

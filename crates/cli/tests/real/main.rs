@@ -19,6 +19,7 @@ mod locked;
 mod marks;
 mod money;
 mod outage;
+mod own;
 mod path;
 mod path_nat;
 mod residue;

@@ -15,17 +15,39 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// A guest in use is asked to answer for so long, then asked anew.
-const TRY_FOR: Duration = Duration::from_secs(30);
+pub const TRY_FOR: Duration = Duration::from_secs(30);
 /// How often a one-shot lease's first job is asked after, should its end not be heard otherwise.
 const ASK_AFTER_JOB_EVERY: Duration = Duration::from_millis(500);
 
+/// Who a guest is.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// The lease, or what stands for one.
+    pub lease: String,
+    /// The generation of its machine.
+    pub generation: u64,
+    /// Its name.
+    pub hostname: String,
+    /// What it is entitled to.
+    pub has: Allocation,
+}
+
+impl Who {
+    /// That of a life.
+    pub fn of(run: &Run, has: Allocation) -> Self {
+        let (lease, hostname) = (run.lease().to_string(), run.wanted.hostname.clone());
+        Self { lease, generation: run.generation, hostname, has }
+    }
+}
+
 /// What the guest is told.
-pub fn identity(run: &Run, has: &Allocation) -> Identity {
+pub fn identity(who: &Who) -> Identity {
+    let has = &who.has;
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Identity {
-        lease: run.lease().to_string(),
-        generation: run.generation,
-        hostname: run.wanted.hostname.clone(),
+        lease: who.lease.clone(),
+        generation: who.generation,
+        hostname: who.hostname.clone(),
         wall_clock_micros: since_1970.as_micros() as u64,
         entropy: sublet_wire::random_bytes::<64>().to_vec(),
         cpu_millicores: u32::try_from(has.resources.cpu.0).unwrap_or(u32::MAX),
@@ -37,11 +59,11 @@ pub fn identity(run: &Run, has: &Allocation) -> Identity {
 
 /// Connects to a guest that boots and tells it who it is. Until `deadline` a link that breaks is
 /// made anew: firmware and early kernels may say what is no frame.
-pub async fn meet(run: Run, has: Allocation, socket: PathBuf, deadline: Instant) -> Result<GuestLink, LinkError> {
+pub async fn meet(who: Who, socket: PathBuf, deadline: Instant) -> Result<GuestLink, LinkError> {
     loop {
         let met = async {
             let link = GuestLink::connect(&socket, deadline).await?;
-            tokio::time::timeout_at(deadline, link.identify(&identity(&run, &has)))
+            tokio::time::timeout_at(deadline, link.identify(&identity(&who)))
                 .await
                 .map_err(|_| LinkError::Silent(TRY_FOR))??;
             Ok(link)
@@ -95,8 +117,7 @@ pub struct Kept {
 
 impl Kept {
     fn linked(&self, link: GuestLink) -> Linked {
-        let (lease, generation) = (self.run.lease(), self.run.generation);
-        Linked { lease, generation, login_user: self.login_user.clone(), link }
+        Linked { generation: self.run.generation, link }
     }
 }
 
@@ -112,7 +133,7 @@ async fn keep<V: Vmm>(
         let link = match first.take() {
             Some(link) => link,
             // Told again who it is: the same words change nothing, and another guest refuses them.
-            None => match meet(kept.run.clone(), kept.has, socket.clone(), Instant::now() + TRY_FOR).await {
+            None => match meet(Who::of(&kept.run, kept.has), socket.clone(), Instant::now() + TRY_FOR).await {
                 Ok(link) => link,
                 Err(error) => {
                     tracing::warn!(%partition, %error, "the guest does not answer; it is asked again");

@@ -63,10 +63,14 @@ pub struct Hands<'a, D, V> {
 impl<D: Disk, V: Vmm> Hands<'_, D, V> {
     /// The machine of a life.
     pub async fn machine(&self, run: &Run) -> Result<Machine, StepError> {
-        let (partition, first) = (run.partition, self.first_uid);
+        self.machine_of(run.partition, run.generation, run.uuid).await
+    }
+
+    /// The machine of a partition that was started as this.
+    pub async fn machine_of(&self, partition: PartitionId, generation: u64, uuid: Uuid) -> Result<Machine, StepError> {
+        let first = self.first_uid;
         let place = self.disk.db(move |store| store.place(partition, first, super::users::exists)).await?;
-        let run_dir = super::shared::run_dir(self.state, place.number);
-        Ok(Machine { partition, generation: run.generation, uuid: run.uuid, run_dir })
+        Ok(Machine { partition, generation, uuid, run_dir: super::shared::run_dir(self.state, place.number) })
     }
 
     /// What a life is entitled to.

@@ -7,6 +7,7 @@
 //!   ticker:   steps (reconcile) -> store <- worker, one a partition -> Vmm, guest link
 //!   owner's words, meters          ^
 //!                                  +------ leases <- SSH sessions of clients
+//!                own, one a partition of the owner's own -> Vmm, guest link: no market in it
 //! ```
 //!
 //! Everything that must survive is in the store before it happens; what is in memory may be lost
@@ -18,6 +19,7 @@ mod guest;
 pub mod hands;
 mod keys;
 mod leases;
+mod own;
 mod run;
 mod shared;
 mod steps;
@@ -27,6 +29,7 @@ mod ticker;
 mod users;
 mod worker;
 
+pub use own::{EVERY_START, OWN_SOCKET, own_user};
 pub use run::{DEFAULT_BOOT_DEADLINE, FIRST_UID, RunOptions, measure, run};
 pub use shared::{Config, Linked, Shared, Slot};
 
@@ -97,6 +100,7 @@ impl<V: Vmm> Agent<V> {
             relay: watch::Sender::new(None),
             plan: tokio::sync::Mutex::new(None),
             slots: Mutex::new(BTreeMap::new()),
+            own: own::OwnSlots::default(),
             served: Mutex::default(),
             refusals: Mutex::new(BTreeMap::new()),
         });
@@ -109,6 +113,8 @@ impl<V: Vmm> Agent<V> {
         tasks.spawn(async move { entrances.serve(server, relay, market, reach, stopped).await });
         tasks.spawn(tell_of_reach(Arc::clone(&shared)));
         tasks.spawn(record);
+        own::open_door(&shared, &mut tasks)?;
+        own::follow(&shared).await?;
         adopt(&shared).await?;
         templates::clean_up(&shared).await;
         shared.keep_jobs_of_live_leases().await;
@@ -142,9 +148,12 @@ impl<V: Vmm> Agent<V> {
     /// Ends every partition, as when the computer is about to go down, and waits until the market
     /// could hear it.
     pub async fn stop_partitions(&self) -> anyhow::Result<()> {
+        self.shared.own.halt();
         self.shared.stop_all().await?;
         let deadline = tokio::time::Instant::now() + STOP_WITHIN;
-        while !self.shared.db(Store::live_runs).await?.is_empty() {
+        let any_lives =
+            |store: &Store| Ok(!store.live_runs()?.is_empty() || store.own()?.iter().any(|own| own.start.is_some()));
+        while self.shared.db(any_lives).await? {
             anyhow::ensure!(tokio::time::Instant::now() < deadline, "some partitions did not stop within a minute");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,6 +1,7 @@
 //! What the agent's tasks share.
 
 use super::hands::{Hands, Over, Reading};
+use super::own::OwnSlots;
 use super::templates::Templates;
 use crate::guest_link::GuestLink;
 use crate::images::Cache;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use sublet_model::host::Inventory;
-use sublet_model::ids::{LeaseId, PartitionId};
+use sublet_model::ids::PartitionId;
 use sublet_model::market_keys::NotFollowed;
 use sublet_wire::path::{Reach, RelayOffer};
 use sublet_wire::sync::{Division, Wanted};
@@ -48,12 +49,8 @@ pub struct Config {
 /// A guest that answered.
 #[derive(Debug, Clone)]
 pub struct Linked {
-    /// For which lease.
-    pub lease: LeaseId,
     /// Of which generation.
     pub generation: u64,
-    /// As whom a client enters.
-    pub login_user: String,
     /// The link.
     pub link: GuestLink,
 }
@@ -171,6 +168,8 @@ pub struct Shared<V> {
     /// The newest plan, none before the first; held while one is carried out.
     pub plan: tokio::sync::Mutex<Option<Vec<Wanted>>>,
     pub(super) slots: Mutex<BTreeMap<PartitionId, Arc<Slot>>>,
+    /// The owner's own partitions.
+    pub(super) own: OwnSlots,
     /// Leases whose one job is served by a session: that session says when it has ended.
     pub(super) served: Mutex<BTreeSet<LeaseKey>>,
     pub(super) refusals: Mutex<BTreeMap<PartitionId, String>>,
@@ -265,7 +264,7 @@ impl<V: Vmm> Shared<V> {
 
     /// Ends every worker; partitions go on.
     pub(super) fn end_workers(&self) {
-        for slot in Self::lock(&self.slots).values() {
+        for slot in Self::lock(&self.slots).values().chain(self.own.all().values()) {
             if let Some(worker) = Self::lock(&slot.worker).take() {
                 worker.abort();
             }

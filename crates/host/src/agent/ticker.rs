@@ -54,7 +54,11 @@ pub async fn owner<V: Vmm>(shared: Arc<Shared<V>>) {
         }
         known = now;
         shared.tell();
-        if let Err(error) = shared.follow_again().await {
+        let followed = async {
+            super::own::follow(&shared).await?;
+            shared.follow_again().await
+        };
+        if let Err(error) = followed.await {
             tracing::error!(%error, "the owner's word could not be followed; this is tried again");
             known = None;
         }

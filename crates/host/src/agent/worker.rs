@@ -208,8 +208,7 @@ impl<V: Vmm> Worker<V> {
     ) -> Result<Next, StepError> {
         let left = Duration::from_micros((give_up.0 - Boottime::now().0).max(0) as u64);
         let applied = self.applied(run).await?;
-        let (run_of_guest, socket) = (run.clone(), machine.guest_socket());
-        let meeting = guest::meet(run_of_guest, applied, socket, self.answer_by(run, left));
+        let meeting = guest::meet(guest::Who::of(run, applied), machine.guest_socket(), self.answer_by(run, left));
         tokio::pin!(meeting);
         let link = loop {
             tokio::select! {

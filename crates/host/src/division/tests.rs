@@ -10,7 +10,7 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn asked(name: &str, cpu: i64) -> Asked {
-    Asked { name: name.into(), profile: Profile::fixed(size(cpu, 512)), lendable: true }
+    Asked { name: name.into(), profile: Profile::fixed(size(cpu, 512)) }
 }
 
 fn lending(partitions: Vec<Asked>) -> Lending {
@@ -106,4 +106,60 @@ fn an_even_division_can_be_lent_whatever_the_computer() {
     assert!(evenly(&inventory(), size(0, 0), 513).is_err());
     let error = evenly(&inventory(), size(3800, 0), 4).unwrap_err().to_string();
     assert!(error.contains("divide it into fewer"), "{error}");
+}
+
+fn own(name: &str, cpu: i64, memory: i64) -> NewOwn {
+    let signer = sublet_model::identity::SecretKey::from_seed(&[8; 32]);
+    let image = sublet_model::identity::Signed::sign(&manifest(b"kernel"), &signer).unwrap();
+    NewOwn { name: name.into(), resources: size(cpu, memory), image, depot: "http://127.0.0.1:1".into() }
+}
+
+#[test]
+fn what_is_the_owners_own_is_declared_not_lent_and_stays() {
+    let (_dir, store) = store();
+    divide(&store, &inventory(), vec![own("first", 500, 256)]).unwrap();
+    lend(&store, &inventory(), &lending(vec![asked("a", 1000)])).unwrap();
+    divide(&store, &inventory(), vec![own("mine", 500, 256), own("other", 500, 256)]).unwrap();
+    let division = lend(&store, &inventory(), &lending(vec![asked("b", 1000)])).unwrap();
+    let shown: Vec<_> = division.partitions.iter().map(|p| (p.name.as_str(), p.lendable)).collect();
+    assert_eq!(shown, [("b", true), ("first", false), ("mine", false), ("other", false)]);
+    assert_eq!(own_in_all(&store).unwrap(), size(1500, 768));
+    let division = take_back(&store, &Which::All).unwrap();
+    assert!(division.partitions.iter().all(|p| p.taken_back.is_some() == (p.name == "b")));
+
+    let words = |error: DivisionError| error.to_string();
+    assert!(words(unlist(&store, &Which::Named(vec!["mine".into()])).unwrap_err()).contains("sublet host own"));
+    assert!(words(lend(&store, &inventory(), &lending(vec![asked("mine", 100)])).unwrap_err()).contains("your own"));
+    let large = lend(&store, &inventory(), &lending(vec![asked("b", 1600)]));
+    assert!(words(large.unwrap_err()).contains("only 3 cpu"), "what is the owner's own is taken");
+    let mine = store.own().unwrap().into_iter().find(|own| own.name == "mine").unwrap();
+    remove_own(&store, mine.partition).unwrap();
+    assert_eq!((store.own().unwrap().len(), store.division().unwrap().partitions.len()), (2, 3));
+}
+
+#[test]
+fn what_can_not_be_the_owners_own_is_refused_in_words() {
+    let (_dir, store) = store();
+    lend(&store, &inventory(), &lending(vec![asked("a", 1000)])).unwrap();
+    let check = |word: &str, new: Vec<NewOwn>| {
+        let error = divide(&store, &inventory(), new).unwrap_err().to_string();
+        assert!(error.contains(word), "{word}: {error}");
+    };
+    check("here already", vec![own("a", 500, 256)]);
+    check("here already", vec![own("mine", 500, 256), own("mine", 500, 256)]);
+    check("can't be a partition's name", vec![own("A", 500, 256)]);
+    check("only 3 cpu", vec![own("mine", 2001, 256)]);
+    check("64MiB memory", vec![own("mine", 500, 256), own("small", 100, 63)]);
+    check("hardware threads", vec![own("mine", 4001, 256)]);
+    check("1 to 512", vec![]);
+    let mut foreign = own("mine", 500, 256);
+    let mut image = manifest(b"kernel");
+    (image.arch, image.minimum_memory) = ("riscv64".into(), MiB(512));
+    let signer = sublet_model::identity::SecretKey::from_seed(&[8; 32]);
+    foreign.image = sublet_model::identity::Signed::sign(&image, &signer).unwrap();
+    check("another architecture", vec![foreign.clone()]);
+    image.arch = "x86_64".into();
+    foreign.image = sublet_model::identity::Signed::sign(&image, &signer).unwrap();
+    check("at least 512MiB", vec![foreign]);
+    assert_eq!((store.own().unwrap().len(), store.division().unwrap().revision), (0, 1), "nothing was kept of it");
 }

@@ -26,6 +26,9 @@ pub const MAX_RECORD_BYTES: u64 = 256 * 1024;
 pub struct Boottime(pub i64);
 
 impl Boottime {
+    /// The end of what has none.
+    pub const NEVER: Self = Self(i64::MAX);
+
     /// This instant.
     pub fn now() -> Self {
         Self(microseconds(ClockId::Boottime))

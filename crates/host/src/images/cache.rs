@@ -4,7 +4,7 @@ use super::ImageError;
 use super::download::{self, Part};
 use crate::vmm::BootFiles;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -38,17 +38,35 @@ pub struct Cache {
     dir: PathBuf,
     limit_bytes: u64,
     entries: Mutex<BTreeMap<Sha256Digest, Arc<Entry>>>,
+    /// By whose name what is not thrown out.
+    kept: Mutex<BTreeMap<String, BTreeSet<Sha256Digest>>>,
 }
 
 impl Cache {
     /// The cache in `dir`, which is made if need be.
     pub fn open(dir: &Path, limit_bytes: u64) -> Result<Self, ImageError> {
-        let cache = Self { dir: dir.to_owned(), limit_bytes, entries: Mutex::default() };
+        let cache = Self { dir: dir.to_owned(), limit_bytes, entries: Mutex::default(), kept: Mutex::default() };
         for below in ["sha256", "part"] {
             let path = dir.join(below);
             fs::create_dir_all(&path).map_err(disk("make", &path))?;
         }
         Ok(cache)
+    }
+
+    /// Has the blobs of an image kept once they are here, whatever else needs room; none: no more.
+    pub fn keep(&self, whose: &str, boot: Option<&Boot>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match boot {
+            Some(boot) => {
+                kept.insert(whose.to_owned(), boot.blobs().into_iter().map(|(_, blob)| blob.sha256).collect());
+            }
+            None => drop(kept.remove(whose)),
+        }
+    }
+
+    fn is_kept(&self, digest: Sha256Digest) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.values().any(|digests| digests.contains(&digest))
     }
 
     /// Where a blob lies once it is verified.
@@ -173,8 +191,10 @@ impl Cache {
             }
             let digest = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
             let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let busy = digest
-                .is_some_and(|d| wanted.contains(&d) || entries.get(&d).is_some_and(|e| e.turn.try_lock().is_err()));
+            let busy = digest.is_some_and(|d| {
+                let waited_for = entries.get(&d).is_some_and(|e| e.turn.try_lock().is_err());
+                waited_for || wanted.contains(&d) || self.is_kept(d)
+            });
             if !busy {
                 // A machine that runs from it has it open: its bytes stay until it ends.
                 fs::remove_file(&path).map_err(disk("remove", &path))?;

@@ -1,6 +1,7 @@
 //! How the owner divided the computer.
 
-use super::{Result, Store, StoreError, change, from_json, one, to_json};
+use super::{Own, Result, Store, StoreError, change, from_json, one, to_json};
+use sublet_model::ids::PartitionId;
 use sublet_wire::sync::Division;
 
 impl Store {
@@ -15,17 +16,38 @@ impl Store {
 
     /// Replaces the division by one of the next revision. Refused if somebody else did so first.
     pub fn set_division(&self, division: &Division) -> Result<()> {
-        const ATTEMPT: &str = "keep the division";
-        let body = to_json(ATTEMPT, division)?;
-        self.write(ATTEMPT, |t| {
-            change(
-                t,
-                "insert into division (id, revision, body) values (1, ?1, ?2) \
-                 on conflict (id) do update set revision = excluded.revision, body = excluded.body",
-                rusqlite::params![division.revision as i64, body],
-            )
-            .map(drop)
-            .map_err(StoreError::of(ATTEMPT))
+        self.write(KEEP, |t| put(t, division))
+    }
+
+    /// The same, with new partitions of the owner's own in it.
+    pub fn divide_for_own(&self, division: &Division, new: &[Own]) -> Result<()> {
+        self.write(KEEP, |t| {
+            put(t, division)?;
+            new.iter().try_for_each(|own| Self::add_own(t, own))
         })
     }
+
+    /// The same, without one of them, which is down.
+    pub fn divide_without_own(&self, division: &Division, gone: PartitionId) -> Result<()> {
+        self.write(KEEP, |t| {
+            put(t, division)?;
+            change(t, "delete from own where partition = ?1", [gone.to_string()])
+                .map(drop)
+                .map_err(StoreError::of(KEEP))
+        })
+    }
+}
+
+const KEEP: &str = "keep the division";
+
+fn put(t: &rusqlite::Transaction<'_>, division: &Division) -> Result<()> {
+    let body = to_json(KEEP, division)?;
+    change(
+        t,
+        "insert into division (id, revision, body) values (1, ?1, ?2) \
+         on conflict (id) do update set revision = excluded.revision, body = excluded.body",
+        rusqlite::params![division.revision as i64, body],
+    )
+    .map(drop)
+    .map_err(StoreError::of(KEEP))
 }

@@ -1,8 +1,9 @@
 //! The host's keys: files that only its owner reads, made once.
 
 use super::{Result, Store, StoreError};
+use ssh_key::certificate::{Builder, CertType};
 use ssh_key::rand_core::OsRng;
-use ssh_key::{Algorithm, LineEnding, PrivateKey};
+use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,6 +27,8 @@ impl std::fmt::Debug for Keys {
     }
 }
 
+/// Certificates hold from so much earlier on, should the clock be set back.
+const BACKDATED_SECONDS: u64 = 60;
 /// No key file is longer.
 const MAX_KEY_BYTES: u64 = 16 * 1024;
 
@@ -38,15 +41,63 @@ impl Store {
         let seed: [u8; 32] = seed.try_into().map_err(|_| unfit(&path, "it must hold exactly 32 bytes"))?;
 
         let path = dir.join("ssh_host_ed25519_key");
-        let private = kept(&path, || {
-            let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519);
-            let text = key.and_then(|key| key.to_openssh(LineEnding::LF));
-            text.map(|text| text.as_bytes().to_vec()).map_err(|e| unfit(&path, &e.to_string()))
-        })?;
-        let private = String::from_utf8(private).map_err(|_| unfit(&path, "it is not text"))?;
-        let key = PrivateKey::from_openssh(&private).map_err(|e| unfit(&path, &e.to_string()))?;
+        let (private, key) = ssh_key_in(&path)?;
         let public = key.public_key().to_openssh().map_err(|e| unfit(&path, &e.to_string()))?;
         Ok(Keys { identity: SecretKey::from_seed(&seed), ssh_private: private, ssh_public: public })
+    }
+
+    /// What certifies the owner; made if there is none.
+    pub fn own_authority(&self) -> Result<OwnAuthority> {
+        ssh_key_in(&self.state().join("keys/own_authority_ed25519_key")).map(|(_, key)| OwnAuthority(key))
+    }
+}
+
+/// An SSH key, and its text.
+fn ssh_key_in(path: &Path) -> Result<(String, PrivateKey)> {
+    let private = kept(path, || {
+        let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519);
+        let text = key.and_then(|key| key.to_openssh(LineEnding::LF));
+        text.map(|text| text.as_bytes().to_vec()).map_err(|e| unfit(path, &e.to_string()))
+    })?;
+    let private = String::from_utf8(private).map_err(|_| unfit(path, "it is not text"))?;
+    let key = PrivateKey::from_openssh(&private).map_err(|e| unfit(path, &e.to_string()))?;
+    Ok((private, key))
+}
+
+/// Certifies the owner to the owner's own partitions.
+#[derive(Clone)]
+pub struct OwnAuthority(PrivateKey);
+
+impl std::fmt::Debug for OwnAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnAuthority(…)")
+    }
+}
+
+impl OwnAuthority {
+    /// Its public half, in OpenSSH's form.
+    pub fn public(&self) -> std::result::Result<String, ssh_key::Error> {
+        self.0.public_key().to_openssh()
+    }
+
+    /// Certifies an SSH key for a partition, from a minute ago to `until`, in seconds since 1970.
+    pub fn certify(
+        &self,
+        key: &PublicKey,
+        principal: &str,
+        now: u64,
+        until: u64,
+    ) -> std::result::Result<String, ssh_key::Error> {
+        let nonce = sublet_wire::random_bytes::<16>().to_vec();
+        let mut builder = Builder::new(nonce, key.key_data().clone(), now.saturating_sub(BACKDATED_SECONDS), until)?;
+        builder.serial(u64::from_be_bytes(sublet_wire::random_bytes::<8>()) >> 1)?;
+        builder.cert_type(CertType::User)?;
+        builder.key_id("the owner")?;
+        builder.valid_principal(principal)?;
+        for extension in ["permit-agent-forwarding", "permit-port-forwarding", "permit-pty"] {
+            builder.extension(extension, "")?;
+        }
+        builder.sign(&self.0)?.to_openssh()
     }
 }
 

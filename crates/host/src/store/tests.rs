@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixtures::*;
-use sublet_model::identity::{SecretKey, Sha256Digest};
+use sublet_model::identity::{SecretKey, Sha256Digest, Signed};
 use sublet_model::lease::EndReason;
 use sublet_model::market_keys::{KeyChain, Turn};
 use sublet_model::metering::{ChainEnd, Intake, judge};
@@ -311,7 +311,7 @@ fn a_market_of_a_new_epoch_is_told_all_that_is_kept() {
     assert!(store.entered_epoch(2).unwrap_err().is_refusal(), "an older copy of the market");
 }
 
-const BACK_TO_2: &str = "drop table market_keys; pragma user_version = 2";
+const BACK_TO_2: &str = "drop table own; drop table market_keys; pragma user_version = 2";
 
 #[test]
 fn the_markets_keys_are_kept_in_their_order_for_ever() {
@@ -381,6 +381,50 @@ fn a_store_of_the_version_before_is_brought_up_to_date() {
     assert_eq!((store.epoch().unwrap(), store.is_behind().unwrap()), (1, false));
     store.entered_epoch(7).unwrap();
     assert_eq!(store.untold(10).unwrap()[0].run.lease, run.lease());
+}
+
+#[test]
+fn an_own_partition_has_one_machine_at_a_time_and_stays_what_it_is() {
+    let (_dir, store) = store();
+    let image = Signed::sign(&crate::fixtures::manifest(b"kernel"), &SecretKey::from_seed(&[8; 32])).unwrap();
+    let new = Own {
+        partition: partition(7),
+        name: "mine".into(),
+        resources: crate::fixtures::size(500, 256),
+        image,
+        depot: "http://127.0.0.1:1".into(),
+        wish: Wish::Run,
+        starts: 0,
+        start: None,
+        stand: Stand::Down,
+        waits: None,
+        said: None,
+    };
+    let division = Division { revision: 1, ..Division::default() };
+    store.divide_for_own(&division, std::slice::from_ref(&new)).unwrap();
+    assert_eq!(again(&store).own().unwrap(), [new]);
+    let start = |n| Start { uuid: Uuid::from_u128(n), boot_id: "boot".into() };
+    store.own_starts(partition(7), &start(1)).unwrap();
+    assert!(store.own_starts(partition(7), &start(2)).unwrap_err().to_string().contains("not gone yet"));
+    store.own_is_ready(partition(7)).unwrap();
+    let next = Division { revision: 2, ..Division::default() };
+    assert!(store.divide_without_own(&next, partition(7)).unwrap_err().to_string().contains("machine is gone"));
+    assert_eq!(store.division().unwrap().revision, 1, "all of it or nothing");
+    store.own_is_down(partition(7), Some("it crashed"), false).unwrap();
+    store.own_starts(partition(7), &start(2)).unwrap();
+    let own = again(&store).own_of(partition(7)).unwrap().unwrap();
+    assert_eq!((own.starts, own.start, own.stand, own.wish), (2, Some(start(2)), Stand::Boots, Wish::Run));
+    store.own_is_down(partition(7), None, true).unwrap();
+    assert_eq!(store.own().unwrap()[0].wish, Wish::Stop);
+    store.wish_own(partition(7), Wish::Remove).unwrap();
+    store.wish_own(partition(7), Wish::Run).unwrap();
+    assert_eq!(store.own().unwrap()[0].wish, Wish::Remove, "for good");
+    let refused = |sql: &str| store.lock().execute(sql, []).unwrap_err().to_string();
+    assert!(refused("update own set memory_mib = 1").contains("stays what it was made"));
+    assert!(refused("update own set starts = 1").contains("number of its own"));
+    assert!(refused("update own set stand = 'ready'").contains("CHECK"));
+    store.divide_without_own(&next, partition(7)).unwrap();
+    assert_eq!(store.own().unwrap(), []);
 }
 
 #[test]

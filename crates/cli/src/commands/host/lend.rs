@@ -6,14 +6,15 @@ use crate::output::Format;
 use crate::values;
 use anyhow::Context;
 use clap::Args;
-use sublet_host::division::{Asked, Lending, evenly, lend};
+use sublet_host::division::{Asked, Lending, evenly, lend, own_in_all};
 use sublet_model::billing::PriceList;
 use sublet_model::offer::{Audience, Conditions, Window, Windows};
 use sublet_model::units::{Micros, Seconds, parse_micros};
 
 /// Divide this computer, and lend partitions of it
 ///
-/// Said again, it replaces what was said before; partitions that a lease holds stay as they are.
+/// Said again, it replaces what was said before; partitions that a lease holds stay as they are, and so
+/// do those of your own (`sublet host divide`).
 ///
 /// Say how much you keep, and either name partitions or how many there shall be: then each may
 /// shrink while idle and grow to what is lent, so that requests fit to measure.
@@ -28,11 +29,8 @@ pub struct Lend {
     /// A partition to lend: of one size, or with bounds such as cpu:0.5..2; may be repeated
     #[arg(long = "partition", value_parser = spec::partition, value_name = "NAME=cpu:…,memory:…")]
     named: Vec<Asked>,
-    /// A partition of your own, which is not lent; may be repeated
-    #[arg(long = "own-partition", value_parser = spec::partition, value_name = "NAME=cpu:…,memory:…")]
-    own: Vec<Asked>,
     /// So many elastic partitions, instead of naming them [default: 2]
-    #[arg(long, value_name = "N", conflicts_with_all = ["named", "own"])]
+    #[arg(long, value_name = "N", conflicts_with = "named")]
     partitions: Option<usize>,
     /// Prices: cpu (a core), memory and disk (a GiB) and flat are for an hour, setup is once; what
     /// is not named is free
@@ -78,11 +76,9 @@ impl Lend {
         let store = self.state.joined()?;
         let inventory = measure(store.state().to_owned(), &self.monitor).await?;
         let (conditions, keep) = (self.conditions()?, self.keep.of(inventory.resources()));
-        let partitions = if self.named.is_empty() && self.own.is_empty() {
-            evenly(&inventory, keep, self.partitions.unwrap_or(2))?
-        } else {
-            let own = self.own.into_iter().map(|asked| Asked { lendable: false, ..asked });
-            self.named.into_iter().chain(own).collect()
+        let partitions = match self.named.is_empty() {
+            true => evenly(&inventory, keep + own_in_all(&store)?, self.partitions.unwrap_or(2))?,
+            false => self.named,
         };
         let lending = Lending { keep, conditions, partitions };
         let division = lend(&store, &inventory, &lending).context("failed to lend")?;

@@ -83,6 +83,7 @@ impl StatusOf {
                     "declared": p.declared, "applied": p.applied,
                     "lease": p.run.as_ref().map(|run| run.wanted.lease),
                     "generation": p.run.as_ref().map(|run| run.generation),
+                    "own": p.own.as_ref().map(super::mine::shown),
                 })
             };
             return output::json(&serde_json::json!({
@@ -127,10 +128,11 @@ fn table(partitions: &[PartitionStatus]) -> anyhow::Result<()> {
     let mut rows = Rows::new(&headings, "not divided yet; `sublet host lend` does");
     for partition in partitions {
         let declared = &partition.declared;
-        let lent = match (declared.lendable, declared.taken_back) {
-            (true, _) => "yes",
-            (false, Some(_)) => "taken back",
-            (false, None) => "no",
+        let lent = match (&partition.own, declared.lendable, declared.taken_back) {
+            (Some(_), ..) => "no, your own",
+            (None, true, _) => "yes",
+            (None, false, Some(_)) => "taken back",
+            (None, false, None) => "no",
         };
         rows.row(vec![
             declared.name.clone(),

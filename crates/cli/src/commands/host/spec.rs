@@ -79,7 +79,36 @@ pub fn partition(text: &str) -> Result<Asked, String> {
         set(&mut profile.max, dimension, max)?;
     }
     profile.check().map_err(|e| e.to_string())?;
-    Ok(Asked { name: name.into(), profile, lendable: true })
+    Ok(Asked { name: name.into(), profile })
+}
+
+/// A partition of the owner's own, as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnAsked {
+    /// What to call it; as its operating system, if absent.
+    pub name: Option<String>,
+    /// Which operating system or image.
+    pub os: String,
+    /// How much it has.
+    pub size: Resources,
+}
+
+/// `debian:2cpu,4GiB`, `mine=debian-12:2cpu,4GiB`.
+pub fn own(text: &str) -> Result<OwnAsked, String> {
+    let (name, rest) = match text.split_once('=') {
+        Some((name, rest)) => (Some(crate::values::name(name)?), rest),
+        None => (None, text),
+    };
+    let (os, amounts) = rest.split_once(':').ok_or_else(|| format!("{text:?} is not such as debian:2cpu,4GiB"))?;
+    let Keep { cpu, memory, disk } = keep(amounts)?;
+    if cpu == Millicores(0) || memory == MiB(0) {
+        return Err(format!("{amounts:?} does not say both cpu and memory, such as 2cpu,4GiB"));
+    }
+    if disk.is_some() {
+        return Err("a partition of your own has no disk that outlives its restarts yet: leave disk: out".into());
+    }
+    let size = Resources { cpu, memory, disk: GiB(0) };
+    Ok(OwnAsked { name, os: crate::values::image(os)?, size })
 }
 
 /// A price list: `cpu=0.008,memory=0.001,disk=0.0001,flat=0.01,setup=0.0001`. What is not named is free.
@@ -140,7 +169,7 @@ mod tests {
     #[test]
     fn partitions_are_fixed_or_elastic() {
         let fixed = partition("small=cpu:0.7,memory:512MiB").unwrap();
-        assert_eq!((fixed.name.as_str(), fixed.lendable), ("small", true));
+        assert_eq!(fixed.name, "small");
         assert_eq!(fixed.profile.min, fixed.profile.max);
         let elastic = partition("big=cpu:0.5..1..2,memory:256MiB..4GiB,disk:0GiB..10GiB").unwrap().profile;
         assert_eq!([elastic.min.cpu, elastic.desired.cpu, elastic.max.cpu], [500, 1000, 2000].map(Millicores));
@@ -149,6 +178,20 @@ mod tests {
         {
             assert!(partition(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_the_owners_own() {
+        let size = |cpu, memory| Resources { cpu: Millicores(cpu), memory: MiB(memory), disk: GiB(0) };
+        let of = |text| own(text).map(|own| (own.name, own.os, own.size));
+        assert_eq!(of("debian:2cpu,4GiB"), Ok((None, "debian".into(), size(2000, 4096))));
+        let named = (Some("mine".into()), "debian-12@12.11-1".into(), size(500, 512));
+        assert_eq!(of("mine=debian-12@12.11-1:0.5cpu,512MiB"), Ok(named));
+        assert!(own("debian:1cpu,1GiB,disk:20GiB").unwrap_err().contains("disk"));
+        for bad in ["", "debian", "debian:", "debian:2cpu", "debian:4GiB", "=debian:1cpu,1GiB", "A=debian:1cpu,1GiB"] {
+            assert!(own(bad).is_err(), "{bad:?}");
+        }
+        assert!(own("a b:1cpu,1GiB").is_err() && own("mine=:1cpu,1GiB").is_err() && own("x:0cpu,1GiB").is_err());
     }
 
     #[test]

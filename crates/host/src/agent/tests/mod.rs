@@ -2,6 +2,7 @@
 //! which the real guest program answers.
 
 mod keys;
+mod own;
 #[path = "../../../tests/rehearsal/mod.rs"]
 mod rehearsal;
 mod templates;

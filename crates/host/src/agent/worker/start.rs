@@ -1,12 +1,14 @@
 //! How a machine comes to be: from a template where there is one, by booting otherwise.
 
 use super::{StepError, Worker};
+use crate::agent::shared::Shared;
 use crate::agent::templates::Recipe;
 use crate::store::Run;
 use crate::templates::{Key, Shape};
-use crate::vmm::{Birth, Boottime, Machine, MachineSpec, Vmm, VmmError};
+use crate::vmm::{Birth, BootFiles, Boottime, Machine, MachineSpec, Vmm, VmmError};
 use std::time::Duration;
 use sublet_model::image::{Boot, ImageManifest};
+use sublet_model::partition::Allocation;
 use sublet_model::units::GiB;
 use tokio::time::Instant;
 
@@ -144,25 +146,38 @@ impl<V: Vmm> Worker<V> {
             Ok(fetched) => fetched,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let (partition, first) = (run.partition, self.shared.config.first_uid);
-        let place = self.shared.db(move |store| store.place(partition, first, super::super::users::exists)).await?;
-        let (uid, gid) = self.shared.config.run_as.unwrap_or((place.uid, place.uid));
-        Ok(Ok(MachineSpec {
-            partition: run.partition,
-            generation: run.generation,
-            uuid: run.uuid,
-            vcpus: applied.vcpus,
-            cpu: applied.resources.cpu,
-            memory: applied.resources.memory,
-            disk: applied.resources.disk,
+        Ok(Ok(self.shared.machine_spec(machine, &applied, image, boot).await?))
+    }
+}
+
+impl<V: Vmm> Shared<V> {
+    /// All that a machine is to be that boots an image.
+    pub(in crate::agent) async fn machine_spec(
+        &self,
+        machine: &Machine,
+        has: &Allocation,
+        image: &ImageManifest,
+        boot: BootFiles,
+    ) -> Result<MachineSpec, StepError> {
+        let (partition, first) = (machine.partition, self.config.first_uid);
+        let place = self.db(move |store| store.place(partition, first, super::super::users::exists)).await?;
+        let (uid, gid) = self.config.run_as.unwrap_or((place.uid, place.uid));
+        Ok(MachineSpec {
+            partition,
+            generation: machine.generation,
+            uuid: machine.uuid,
+            vcpus: has.vcpus,
+            cpu: has.resources.cpu,
+            memory: has.resources.memory,
+            disk: has.resources.disk,
             boot,
             command_line: image.command_line.clone(),
             guest_channel: image.guest_channel.clone(),
             run_dir: machine.run_dir.clone(),
             uid,
             gid,
-            accelerator: self.shared.config.accelerator,
+            accelerator: self.config.accelerator,
             birth: Birth::Cold,
-        }))
+        })
     }
 }
