@@ -340,6 +340,10 @@ fn judge(wanted: &Wanted, seen: Option<&Seen>, policy: &Policy) -> Verdict {
     if let Some(dimension) = new.resources.exceeds(local.profile.max) {
         return Verdict::Refused(format!("{} is above what the owner allows in {dimension}", new.resources));
     }
+    // It may run on the owner's word alone, so no plan takes any of it.
+    if let Some(dimension) = local.profile.min.exceeds(new.resources).filter(|_| !local.lendable) {
+        return Verdict::Refused(format!("{} is below what the owner's own has in {dimension}", new.resources));
+    }
     Verdict::Apply
 }
 

@@ -138,6 +138,21 @@ fn the_owner_has_the_last_word() {
     assert_eq!(reconcile(&[held(1, a1)], &[seen(1, a1, running(1, 1))], &unlisted), []);
 }
 
+#[test]
+fn what_is_not_lent_is_never_made_smaller_and_counts_as_taken() {
+    let mut policy = policy();
+    let own = policy.partitions.get_mut(&partition(3)).unwrap();
+    (own.lendable, own.profile) = (false, Profile::fixed(size(1000, 256)));
+    let now = [seen(1, allocation(0, 0, 500), Life::Idle), seen(3, allocation(0, 0, 1000), Life::Idle)];
+    let less = [idle(1, allocation(0, 0, 500), None), idle(3, allocation(0, 1, 900), None)];
+    let said = reconcile(&less, &now, &policy);
+    assert!(matches!(&said[..], [Step::Refuse { why, .. }] if why.contains("the owner's own")), "{said:?}");
+    // 500 and 1000 of 2000 are taken.
+    assert!(has_room(&now, &policy, partition(9), size(500, 256)));
+    assert!(!has_room(&now, &policy, partition(9), size(501, 256)));
+    assert!(has_room(&now, &policy, partition(3), size(1500, 256)), "its own share is its own");
+}
+
 /// What a hostile market may say, and a word of the answer. Nothing is ever applied or begun.
 #[test]
 fn a_hostile_plan_is_refused_with_a_reason() {
